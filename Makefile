@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` tells the whole story, `make test` proves it. Both set everything up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check unit setup format proto reference bench lock clean
+
+demo: setup            ## run the main job end to end on embedded defaults
+	$(BIN)/python -m examples.demo
+
+test: check unit       ## everything that needs no outside server
+
+check: setup           ## formatting, lint, types, import rules, protocol files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/proto.py check
+	$(BIN)/python tools/proto.py lint
+	$(BIN)/python tools/reference.py check
+
+unit: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+setup: $(READY)
+
+# uv when it is there, else pip. Hashes are checked either way; nothing is compiled.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Sluicegate needs Python 3.11 or newer; set PYTHON=python3.x")'
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	    VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes -r requirements.lock && \
+	    VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --no-build-isolation -e . ; \
+	else \
+	    $(PYTHON) -m venv $(VENV) && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+format: setup          ## write formatting and safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: setup           ## regenerate exchange/v1 from proto/
+	$(BIN)/python tools/proto.py generate
+
+reference: setup       ## write docs/reference/ from the code
+	$(BIN)/python tools/reference.py write
+
+bench: setup           ## benchmarks side by side with peers; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.run
+
+lock:                  ## resolve requirements.lock anew (needs uv)
+	uv pip compile --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras \
+	    --python-version 3.11 pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build demo

@@ -1,0 +1,1 @@
+"""The gate: the department's sources, masking, measuring and Flight gateway; the consumer's pull and sinks."""

@@ -1,0 +1,63 @@
+"""What a gateway asks of the exchange, and nothing more.
+
+The gateway never imports the exchange: `exchange.control_plane` implements this protocol over gRPC and
+`exchange.app` hands it in. What comes through here can narrow what the gateway does, never widen it:
+bundles are verified under the department's own root, checkpoints under the pinned key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.agreement import AgreementBundle
+from contracts.envelope import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """One word from the exchange: its time (epoch seconds), every agreement of this gateway that must
+    not be served now (`agreements/...`), and the newest signed checkpoint of the ledger if there is one."""
+
+    time: int
+    stopped: frozenset[str]
+    checkpoint: Envelope | None = None
+
+
+class ControlPlane(Protocol):
+    """The exchange as a gateway sees it.
+
+    Every call has its own deadline and raises SluicegateError: UNAVAILABLE or DEADLINE_EXCEEDED when the
+    exchange cannot be reached (worth a retry), any other reason when it answered no. Reports are
+    idempotent: the same paper for the same transfer may be reported again. Thread-safe.
+    """
+
+    def agreement_bundle(self, name: str) -> AgreementBundle:
+        """The signed documents behind `agreements/...`. Raises NOT_FOUND."""
+        ...
+
+    def report_intent(self, transfer: str, intent: Envelope) -> None:
+        """Store the signed intent, before the first row leaves."""
+        ...
+
+    def report_receipt(self, transfer: str, receipt: Envelope) -> None:
+        """Store the signed receipt."""
+        ...
+
+    def report_refusal(self, transfer: str, reason: str, detail: Mapping[str, str]) -> None:
+        """Say that the gateway refused or failed. `detail` holds figures and column names for the
+        department, never a cell value."""
+        ...
+
+    def watch(self) -> Iterator[Heartbeat]:
+        """Heartbeats until the connection ends or fails. Closing the iterator ends the call."""
+        ...
+
+    def consistency(self, first: int, second: int) -> list[bytes]:
+        """RFC 6962 proof that the ledger of `second` entries extends the one of `first`."""
+        ...
+
+    def countersign(self, checkpoint: Envelope) -> None:
+        """Store this gateway's signature under a checkpoint that it saw grow."""
+        ...

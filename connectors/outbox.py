@@ -1,0 +1,107 @@
+"""Reports to the exchange, kept until it has them: a receipt is never lost because nobody was listening."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+from connectors.control_plane import ControlPlane
+from connectors.gateway_state import GatewayState, Report
+from contracts.envelope import Envelope
+from contracts.errors import Reason, SluicegateError
+
+log = logging.getLogger("sluicegate.gateway")
+
+# Answers that will not change by asking again. Anything else waits: an unregistered key or an expired
+# token gets mended, and the papers must still be there then.
+REJECTIONS = frozenset(
+    {
+        Reason.NOT_FOUND,
+        Reason.STATE_WRONG,
+        Reason.ALREADY_EXISTS,
+        Reason.REQUEST_ID_REUSED,
+        Reason.SIGNATURE_INVALID,
+        Reason.RECEIPT_INVALID,
+        Reason.INVALID_ARGUMENT,
+        Reason.TOO_LARGE,
+    }
+)
+UNREACHABLE = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED})
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+
+
+class Outbox:
+    """Delivers what `GatewayState` keeps, oldest first, on a thread of its own and on request."""
+
+    def __init__(self, state: GatewayState, control_plane: ControlPlane) -> None:
+        self._state, self._control_plane = state, control_plane
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver, with what an earlier run left behind."""
+        self._wake.set()
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Stop delivering; what is left stays in the state."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def wake(self) -> None:
+        """There is something to deliver."""
+        self._wake.set()
+
+    def deliver(self, transfer: str) -> None:
+        """Deliver one transfer's reports now, in order. Raises what the exchange answered, or
+        UNAVAILABLE; a report that was not rejected stays in the outbox then."""
+        for report in self._state.reports_of(transfer):
+            self._send(report)
+
+    def deliver_all(self) -> bool:
+        """One round over the outbox; whether it is empty now."""
+        after = 0
+        while batch := self._state.reports(after):
+            for report in batch:
+                after = report.id
+                try:
+                    self._send(report)
+                except SluicegateError as error:
+                    if error.reason in UNREACHABLE:
+                        return False
+        return self._state.outbox_size()[0] == 0
+
+    def _send(self, report: Report) -> None:
+        try:
+            if report.kind == "refusal":
+                body = json.loads(report.body)
+                self._control_plane.report_refusal(report.transfer, body["reason"], body["detail"])
+            elif report.kind == "intent":
+                self._control_plane.report_intent(report.transfer, Envelope.from_bytes(report.body))
+            else:
+                self._control_plane.report_receipt(report.transfer, Envelope.from_bytes(report.body))
+        except SluicegateError as error:
+            if error.reason in REJECTIONS:
+                self._state.rejected(report, error.reason)
+                log.error(
+                    "the exchange rejected a %s: transfer=%s reason=%s", report.kind, report.transfer, error.reason
+                )
+            else:
+                self._state.undelivered(report)
+            raise
+        self._state.delivered(report)
+
+    def _run(self) -> None:
+        wait = FIRST_WAIT
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                wait = LONGEST_WAIT if self.deliver_all() else min(wait * 2, LONGEST_WAIT)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive anything; the text may hold data
+                log.error("the outbox failed: error=%s", type(error).__name__)
+                wait = min(wait * 2, LONGEST_WAIT)
+            if self._wake.wait(wait) and not self._stopping.is_set():
+                wait = FIRST_WAIT

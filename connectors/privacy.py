@@ -1,0 +1,336 @@
+"""Bounds, measured on the rows that are about to leave: k, l, what must be suppressed for them.
+
+A class is what an outsider can tell apart: the rows of one tuple of quasi-identifiers. Where a
+pseudonym is sent it joins rows, so a class is the whole set of tuples that one pseudonym joins
+(composite k). k counts the distinct entities of a class, l the distinct values of a sensitive field
+that leave in it; a null quasi-identifier is a value, a null sensitive value is none. Rows of a class
+that misses a bound are suppressed whole, again and again until no class misses one.
+
+Everything is counted on 64-bit keyed hashes, never on values: `columns` adds them while rows are
+masked, `measure` reads only them. Memory is bounded by `budget` rows whatever the table's size: what
+exceeds it is counted in slices of the hash space. The chance that two of a million classes share a
+hash is 3 in 10^8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from connectors import masking
+from connectors.order import ReleaseKey
+from connectors.tally import SLICE, Census, Tally, TooManyOpenError
+from contracts import techniques as t
+from contracts.errors import Reason, SluicegateError
+from contracts.plan import Plan
+from contracts.receipt import Bounds
+
+Batches = Callable[[], Iterable[pl.DataFrame]]
+
+BUDGET = 8_000_000  # rows of hashes held at once
+_FOLD = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names of the hash columns beside the outgoing ones, and how rows are grouped by them.
+
+    `row` is the tuple of quasi-identifiers, `units` the pseudonyms sent, `entity` who the row is about,
+    `values` the sensitive fields. `groupings`: None for single rows, a unit's column for what it joins.
+    `person` is the source's own column that tells persons apart.
+    """
+
+    row: str
+    units: tuple[str, ...]
+    person: str
+    entity: str
+    values: tuple[tuple[str, str], ...]
+    groupings: tuple[str | None, ...]
+    entity_is_unit: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All hash columns, each once."""
+        own = () if self.entity_is_unit else (self.entity,)
+        return (self.row, *self.units, *own, *(column for _, column in self.values))
+
+
+def layout(plan: Plan) -> Layout:
+    """How the rows of a plan about persons are measured. Raises PLAN_REFUSED without quasi-identifiers.
+
+    Where no pseudonym of the entity itself is sent, rows are judged one by one besides: a pseudonym of
+    something larger, a household or a hospital, joins many people and would hide a single one.
+    """
+    if plan.entity is None or plan.k is None or not plan.quasi_identifiers:
+        raise SluicegateError(Reason.PLAN_REFUSED, "data about persons needs an entity, k and quasi-identifiers")
+    units = tuple(f"#unit.{name}" for name in plan.pseudonyms)
+    planned = plan.field(plan.entity)
+    same = (
+        plan.entity in plan.pseudonyms
+        and planned is not None
+        and isinstance(planned.technique, t.Hmac)
+        and planned.technique.period is None
+        and planned.technique.normalise == "text"
+    )
+    single: tuple[str | None, ...] = () if plan.entity in plan.pseudonyms else (None,)
+    return Layout(
+        row="#row",
+        units=units,
+        person=plan.entity,
+        entity=f"#unit.{plan.entity}" if same else "#entity",
+        values=tuple((name, f"#value.{name}") for name in plan.sensitive),
+        groupings=(*single, *units),
+        entity_is_unit=same,
+    )
+
+
+def with_hashes(
+    frame: pl.LazyFrame, plan: Plan, secrets: masking.MaskingSecrets, places: Layout, key: ReleaseKey
+) -> pl.LazyFrame:
+    """The outgoing columns of a plan, and the hash columns of `places` behind them. The entity's hash is
+    of its normalised source value, so that the value itself is nowhere in the result."""
+    beside = []
+    if not places.entity_is_unit:
+        name = plan.entity or ""
+        normal = masking.normalised(pl.col(name))
+        beside.append(_hash(normal, key.number("entity")).alias(places.entity))
+    out = masking.masked(frame, plan, secrets, beside=beside)
+    seed = key.number("unit")
+    return out.with_columns(
+        tuple_hash(plan.quasi_identifiers, key).alias(places.row),
+        *(
+            _hash(pl.col(name), seed + index).alias(column)
+            for index, (name, column) in enumerate(zip(plan.pseudonyms, places.units, strict=True))
+        ),
+        *(_hash(pl.col(name), key.number("value", name)).alias(column) for name, column in places.values),
+    )
+
+
+def tuple_hash(fields: Iterable[str], key: ReleaseKey) -> pl.Expr:
+    """The keyed hash of a tuple of outgoing values; nulls count as values."""
+    whole: pl.Expr = pl.lit(key.number("tuple") >> 1, dtype=pl.UInt64)
+    for name in fields:
+        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ pl.col(name).hash(key.number("tuple", name))
+    return whole.hash(key.number("tuple", "whole"))
+
+
+def _hash(expr: pl.Expr, seed: int) -> pl.Expr:
+    """Keyed hash that leaves nulls null."""
+    return pl.when(expr.is_not_null()).then(expr.hash(seed % 2**64))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was measured. `rows_in` after scope; `alive` marks, batch by batch, the rows that may leave
+    (None: all). `tables` has, per grouping, one row a class that stays: class, n (entities), one column
+    a sensitive field; `failing` how many classes missed a bound in the first round."""
+
+    rows_in: int
+    rows_suppressed: int = 0
+    failing: int = 0
+    lowest_k: int = 0
+    lowest_l: dict[str, int] = field(default_factory=dict)
+    exact: bool = True
+    alive: list[pl.Series | None] = field(default_factory=list)
+    tables: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Share of rows suppressed."""
+        return self.rows_suppressed / self.rows_in if self.rows_in else 0.0
+
+    @property
+    def classes(self) -> int:
+        """Classes that stay: of what a pseudonym joins, where one is sent."""
+        return self.tables[-1].height if self.tables else 0
+
+    @property
+    def mean_risk(self) -> float:
+        """The mean over the classes that stay of 1 / entities."""
+        return float((1 / self.tables[-1]["n"]).sum()) / self.classes if self.classes else 0.0
+
+    def met(self, column: str) -> int:
+        """The lowest count of a column of the tables; 0 where no class is left."""
+        return min((int(table[column].min()) for table in self.tables if table.height), default=0)  # type: ignore[arg-type]
+
+
+def allowed(plan: Plan) -> float:
+    """The share of rows that may be suppressed; without a stated limit, none."""
+    return (plan.max_suppression or 0.0) if plan.on_violation == "suppress" else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measuring: the hash columns of all batches (given anew at each call), the layout, the bounds."""
+
+    batches: Batches
+    places: Layout
+    k: int
+    l: dict[str, int]  # noqa: E741 - the bound's own name
+    exact: bool
+    budget: int = BUDGET
+
+    def run(self, *, most_suppressed: float) -> Verdict:
+        """Measure, suppress, measure again, until every class that is left meets every bound.
+
+        Stops early, with what is known by then, once more than that share would be suppressed.
+        """
+        verdict, nameless = Verdict(0, exact=self.exact), 0
+        for batch in self.batches():
+            nameless += batch[self.places.entity].null_count()
+            verdict.rows_in += batch.height
+            verdict.alive.append(None)
+        if nameless:
+            raise SluicegateError(
+                Reason.DATA_INVALID,
+                f"the entity {self.places.person} is null or empty in {nameless} of {verdict.rows_in} rows, so "
+                "persons cannot be told apart",
+                metadata={"rows_in": str(verdict.rows_in), "rows_without_entity": str(nameless)},
+            )
+        first = True
+        while True:
+            rounds = [(grouping, self._census(grouping, verdict.alive)) for grouping in self.places.groupings]
+            if first:
+                verdict.failing = sum(len(census.failing) for _, census in rounds)
+                verdict.lowest_k = min(census.lowest["n"] for _, census in rounds)
+                verdict.lowest_l = {
+                    name: min(census.lowest[column] for _, census in rounds) for name, column in self.places.values
+                }
+                first = False
+            verdict.tables = [census.kept for _, census in rounds]
+            seen = list(verdict.alive)  # all groupings of a round judge the same rows
+            suppressed = sum(
+                self._suppress(grouping, census.failing, seen, verdict.alive)
+                for grouping, census in rounds
+                if len(census.failing)
+            )
+            verdict.rows_suppressed += suppressed
+            if not suppressed or verdict.share > most_suppressed:
+                return verdict
+
+    def _census(self, grouping: str | None, alive: list[pl.Series | None]) -> Census:
+        """Classes of one grouping. Sliced finer each time the budget is exceeded."""
+        slices = 1
+        while True:
+            try:
+                return self._counted(grouping, alive, slices)
+            except TooManyOpenError:
+                slices *= 4
+
+    def _counted(self, grouping: str | None, alive: list[pl.Series | None], slices: int) -> Census:
+        census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
+        for index in range(slices):
+            tallies = {
+                column: Tally(None if self.exact else bound, self.budget)
+                for column, bound in (("n", self.k), *census.least.items())
+            }
+            for rows in self._classes(grouping, alive):
+                for piece in rows.iter_slices(SLICE):
+                    mine = piece.filter(pl.col("class") % slices == index) if slices > 1 else piece
+                    for column, tally in tallies.items():
+                        item = self.places.entity if column == "n" else column
+                        tally.add(mine.select("class", item=pl.col(item)))
+            census.take(tallies)
+        return census
+
+    def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
+        """The rows still alive, each with its class; for a unit, all rows of a unit in one frame."""
+        if grouping is None:
+            for batch in self._alive(alive):
+                yield batch.with_columns(pl.col(self.places.row).alias("class"))
+            return
+        for part in self._by_unit(grouping, alive):
+            yield part.with_columns(composite(part, self.places.row, grouping))
+
+    def _by_unit(self, grouping: str, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
+        rows = sum(batch.height for batch in self._alive(alive))
+        slices = max(1, -(-rows // self.budget))
+        for index in range(slices):
+            mine = (pl.col(grouping).fill_null(0) % slices == index) if slices > 1 else None
+            frames = [batch.filter(mine) if mine is not None else batch for batch in self._alive(alive)]
+            if frames:
+                yield pl.concat(frames, rechunk=True)
+
+    def _alive(self, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
+        for batch, mask in zip(self.batches(), alive, strict=True):
+            yield batch if mask is None else batch.filter(mask)
+
+    def _suppress(
+        self, grouping: str | None, failing: pl.Series, seen: list[pl.Series | None], alive: list[pl.Series | None]
+    ) -> int:
+        """Mark the rows of classes that fail among those seen as not to leave; how many more there are now."""
+        units: pl.Series | None = None
+        if grouping is not None:
+            gone = [
+                part.with_columns(composite(part, self.places.row, grouping))
+                .filter(pl.col("class").is_in(failing.implode()))[grouping]
+                .unique()
+                for part in self._by_unit(grouping, seen)
+            ]
+            units = pl.concat(gone).drop_nulls()
+        more = 0
+        for index, batch in enumerate(self.batches()):
+            row = batch[self.places.row].is_in(failing.implode())
+            if grouping is None or units is None:
+                goes = row
+            else:  # a null pseudonym joins nothing: such a row stands for itself
+                unit = batch[grouping]
+                goes = unit.is_in(units.implode()).fill_null(False) | (unit.is_null() & row)
+            before = alive[index]
+            after = ~goes if before is None else before & ~goes
+            more += (batch.height if before is None else int(before.sum())) - int(after.sum())
+            alive[index] = after
+        return more
+
+
+def composite(rows: pl.DataFrame, row: str, unit: str) -> pl.Series:
+    """The class of each row: its unit's set of tuples, as one hash. All rows of a unit must be here.
+
+    A set's hash is the sum of its tuples' hashes, which needs no sorting; of one tuple, the tuple's own.
+    """
+    units = rows[unit].sort()
+    again = units.slice(1).filter((units.slice(1) == units.slice(0, max(0, len(units) - 1))).fill_null(False))
+    if again.is_empty():
+        return rows[row].alias("class")
+    sets = (
+        rows.filter(pl.col(unit).is_in(again.unique().implode()))
+        .select(unit, row)
+        .unique()
+        .group_by(unit)
+        .agg(pl.col(row).sum().alias("class"))
+    )
+    joined = rows.select(unit, row).join(sets, on=unit, how="left", maintain_order="left")
+    return joined.select(pl.coalesce("class", row).alias("class")).to_series()
+
+
+def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes) -> Bounds:
+    """What the receipt says of a verdict. `opening` are the bytes that open the commitment to the
+    class counts: an auditor who is shown them hashes them, then compares."""
+    return Bounds(
+        entity=plan.entity or "",
+        quasi_identifiers=plan.quasi_identifiers,
+        composite=bool(places.units),
+        k_required=plan.k or 0,
+        k_met=verdict.met("n"),
+        l_required=dict(plan.sensitive),
+        l_met={name: verdict.met(column) for name, column in places.values},
+        at_least=not verdict.exact,
+        classes=verdict.classes,
+        class_commitment="sha256:" + hashlib.sha256(opening).hexdigest(),
+    )
+
+
+def opening(verdict: Verdict, salt: bytes) -> bytes:
+    """The bytes behind the commitment: the salt; then per grouping the number of classes (8 bytes), the
+    classes in rising order (8 bytes each) and their entities (4 bytes each), all little-endian."""
+    parts = [salt]
+    for table in verdict.tables:
+        ordered = table.sort("class")
+        parts.append(ordered.height.to_bytes(8, "little"))
+        for column, width in (("class", 8), ("n", 4)):
+            values = ordered[column].rechunk().to_arrow()
+            parts.append(values.buffers()[1].slice(values.offset * width, len(values) * width).to_pybytes())
+    return b"".join(parts)

@@ -1,0 +1,183 @@
+"""The dry run behind `contract test`: the real pipeline on real data, up to the point of serving."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from connectors import making, order, privacy
+from connectors import spool as spools
+from connectors.digest import ContentDigest
+from connectors.keys import passing_secrets
+from connectors.masking import masked
+from connectors.order import ReleaseKey
+from connectors.privacy import Layout, Measure, Verdict
+from connectors.scope import in_scope
+from connectors.sources.base import Source
+from contracts.plan import Plan
+
+SAMPLE_ROWS = 10
+_WHOLE = 2.0  # a share that is never reached: measure to the end
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnEffect:
+    """What one quasi-identifier costs: how many rows would be suppressed, and how many classes there
+    would be, if it were not sent."""
+
+    name: str
+    suppressed_without: int
+    classes_without: int
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a release of this plan would be like now.
+
+    `passes`: the release would be made. `k_lowest` and `l_lowest` are the lowest found before anything
+    was suppressed, `k_met` and `l_met` what holds after; 0 where no class is left. `highest_risk` and
+    `mean_risk` are theta, 1 / entities of a class, after suppression. `columns` are the quasi-identifiers
+    worst first. `sample` are at most ten rows as they would leave. Without bounds (data about no person)
+    the figures on classes are 0. `exact` false: counting stopped at the bounds.
+    """
+
+    passes: bool
+    rows_in: int
+    rows_suppressed: int
+    share: float
+    max_suppression: float
+    classes: int
+    classes_failing: int
+    k_required: int
+    k_lowest: int
+    k_met: int
+    l_required: dict[str, int]
+    l_lowest: dict[str, int]
+    l_met: dict[str, int]
+    highest_risk: float
+    mean_risk: float
+    exact: bool
+    columns: tuple[ColumnEffect, ...]
+    sample: pl.DataFrame
+
+
+def dry_run(
+    plan: Plan,
+    source: Source,
+    *,
+    spool: Path,
+    entropy: Callable[[int], bytes],
+    memory_limit: int = making.MEMORY_LIMIT,
+    exact_rows: int = making.EXACT_ROWS,
+) -> DryRun:
+    """Mask, measure and suppress as `release.make` would, under passing keys; serve nothing.
+
+    `spool` is a folder of its own, gone afterwards. Raises what `release.make` raises, but never
+    BOUNDS_NOT_MET: that is what the figures are for.
+    """
+    spools.prepare(spool)
+    key = ReleaseKey(entropy(32), "dry-run")
+    rows = spools.Rows(spool / "rows", memory_limit=memory_limit)
+    try:
+        places = privacy.layout(plan) if plan.entity is not None else None
+        _spool(plan, source, rows, key, places, entropy)
+        verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
+        columns: tuple[ColumnEffect, ...] = ()
+        if places is not None:
+            exact = rows.count <= exact_rows
+            verdict = _measured(plan, rows, places, exact)
+            columns = _columns(plan, rows, places, exact)
+        return _outcome(plan, verdict, columns, _sample(plan, rows, verdict, key, spool), places)
+    finally:
+        rows.close()
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+def _spool(
+    plan: Plan,
+    source: Source,
+    rows: spools.Rows,
+    key: ReleaseKey,
+    places: Layout | None,
+    entropy: Callable[[int], bytes],
+) -> None:
+    secrets = passing_secrets(entropy)
+    scoped = in_scope(source.scan(plan.read), plan)
+    if places is None:
+        frame = masked(scoped, plan, secrets)
+    else:
+        frame = privacy.with_hashes(scoped, plan, secrets, places, key).with_columns(
+            privacy.tuple_hash([other for other in plan.quasi_identifiers if other != name], key).alias(_without(name))
+            for name in plan.quasi_identifiers
+        )
+    making.check_schema(frame, making.wire_schema(plan), source=source.name)
+    with spools.room("dry-run"):
+        making.deal(frame, rows, key, source=source.name)
+    making.check_some(rows.count, source.name)
+
+
+def _without(name: str) -> str:
+    return f"#without.{name}"
+
+
+def _measured(plan: Plan, rows: spools.Rows, places: Layout, exact: bool) -> Verdict:
+    return Measure(
+        batches=lambda: rows.batches(places.columns),
+        places=places,
+        k=plan.k or 0,
+        l=plan.sensitive,
+        exact=exact,
+    ).run(most_suppressed=_WHOLE)
+
+
+def _columns(plan: Plan, rows: spools.Rows, places: Layout, exact: bool) -> tuple[ColumnEffect, ...]:
+    """Every quasi-identifier left out in turn; the one that helps most comes first."""
+    effects = []
+    for name in plan.quasi_identifiers:
+        verdict = _measured(plan, rows, dataclasses.replace(places, row=_without(name)), exact)
+        effects.append(ColumnEffect(name, verdict.rows_suppressed, verdict.classes + verdict.failing))
+    return tuple(sorted(effects, key=lambda effect: (effect.suppressed_without, effect.classes_without)))
+
+
+def _sample(plan: Plan, rows: spools.Rows, verdict: Verdict, key: ReleaseKey, spool: Path) -> pl.DataFrame:
+    """A few of the rows that would leave, chosen at random."""
+    schema = making.wire_schema(plan)
+    digest = ContentDigest({field.name: field.output for field in plan.fields}, "blake3")
+    cutter = making.Cutter(rows, verdict.alive, schema, digest, key, spool)
+    found = 0
+    for last in range(1, order.BUCKETS + 1):
+        found += cutter.leaving(last - 1, last)
+        if found >= SAMPLE_ROWS or last == order.BUCKETS:
+            return pl.DataFrame(pl.from_arrow(cutter.shuffled(0, last))).head(SAMPLE_ROWS)
+    raise AssertionError("there is at least one bucket")
+
+
+def _outcome(
+    plan: Plan, verdict: Verdict, columns: tuple[ColumnEffect, ...], sample: pl.DataFrame, places: Layout | None
+) -> DryRun:
+    allowed = privacy.allowed(plan)
+    return DryRun(
+        passes=places is None or (verdict.share <= allowed and verdict.rows_suppressed < verdict.rows_in),
+        rows_in=verdict.rows_in,
+        rows_suppressed=verdict.rows_suppressed,
+        share=verdict.share,
+        max_suppression=allowed,
+        classes=verdict.classes,
+        classes_failing=verdict.failing,
+        k_required=plan.k or 0,
+        k_lowest=verdict.lowest_k,
+        k_met=verdict.met("n"),
+        l_required=dict(plan.sensitive),
+        l_lowest=verdict.lowest_l,
+        l_met={name: verdict.met(column) for name, column in places.values} if places else {},
+        highest_risk=1 / verdict.met("n") if verdict.met("n") else 0.0,
+        mean_risk=verdict.mean_risk,
+        exact=verdict.exact,
+        columns=columns,
+        sample=sample,
+    )

@@ -1,0 +1,250 @@
+"""A release: rows masked once, measured, then served. The heart of the gate.
+
+    release = make(plan, source, secrets, spool=folder, release_id=id, clock=clock)
+    for batch in read_part(release, 0): ...
+    release.close()
+
+What is measured is what is served, even if the source changes meanwhile. Rows about persons leave in an
+order that only the agreement's secret decides, so that two recipients cannot zip their files; rows
+about no person leave as they come. Memory is bounded whatever the source's size.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from connectors import making, privacy
+from connectors import spool as spools
+from connectors.digest import ContentDigest, Hash
+from connectors.making import PartFile
+from connectors.masking import MaskingSecrets, masked
+from connectors.order import ReleaseKey
+from connectors.privacy import Measure, Verdict
+from connectors.rehearsal import ColumnEffect, DryRun, dry_run
+from connectors.scope import in_scope
+from connectors.sources.base import Source
+from contracts.dtypes import Schema
+from contracts.errors import Reason, SluicegateError
+from contracts.plan import Plan
+from contracts.receipt import Bounds, PartDigest
+
+__all__ = [
+    "OPENING",
+    "ColumnEffect",
+    "DryRun",
+    "PartFile",
+    "Release",
+    "ReleaseSecrets",
+    "dry_run",
+    "make",
+    "read_part",
+]
+
+OPENING = "classes"  # the file that opens a release's class commitment to an auditor
+
+
+class ReleaseSecrets(MaskingSecrets, Protocol):
+    """What a release is made with: the keys of its masks and the seed of its order."""
+
+    @property
+    def order_seed(self) -> bytes:
+        """32 secret bytes of the agreement."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What `make` made. `parts` are files of `folder`; `made` is when reading began (epoch seconds);
+    `bounds` are None only for data about no person. The folder also holds `OPENING`."""
+
+    id: str
+    folder: Path
+    schema: Schema
+    parts: tuple[PartFile, ...]
+    content_digest: str
+    hash: Hash
+    rows_in: int
+    rows_out: int
+    rows_suppressed: int
+    bounds: Bounds | None
+    order: Literal["keyed", "source"]
+    made: int
+
+    def close(self) -> None:
+        """Remove the release from the spool. Safe to call twice."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def make(
+    plan: Plan,
+    source: Source,
+    secrets: ReleaseSecrets,
+    *,
+    spool: Path,
+    release_id: str,
+    clock: Callable[[], int],
+    hash: Hash = "blake3",
+    memory_limit: int = making.MEMORY_LIMIT,
+    part_bytes: int = making.PART_BYTES,
+    exact_rows: int = making.EXACT_ROWS,
+) -> Release:
+    """Make a release of a plan in its own folder `spool`.
+
+    1. Scan the columns that the plan needs, keep the rows in scope, mask them, once.
+    2. Rows about persons are spooled in keyed order and measured; classes that miss a bound are
+       suppressed within the contract's limit, or the release is refused.
+    3. What remains is cut into parts and digested.
+
+    Up to `memory_limit` bytes of masked rows are held in memory, more are spooled to disk. Up to
+    `exact_rows` rows are counted exactly; beyond, counting stops at the bound ("at least").
+
+    Raises BOUNDS_NOT_MET (its metadata are for the department only), DATA_INVALID, SOURCE_UNAVAILABLE,
+    PLAN_REFUSED, SPOOL_FULL, CONFIG_UNSAFE, STATE_WRONG. The folder is gone then.
+    """
+    spools.prepare(spool)
+    work = _Work(plan, source, secrets, spool, release_id, clock(), hash, memory_limit, part_bytes, exact_rows)
+    try:
+        return work.persons() if plan.entity is not None or plan.order == "keyed" else work.things()
+    except BaseException:
+        shutil.rmtree(spool, ignore_errors=True)
+        raise
+
+
+def read_part(release: Release, index: int) -> Iterator[pa.RecordBatch]:
+    """The record batches of one part. The file is mapped, not read into memory.
+
+    Raises NOT_FOUND for a part that the release has not, or has no longer."""
+    if not 0 <= index < len(release.parts):
+        raise SluicegateError(Reason.NOT_FOUND, f"the release has parts 0 to {len(release.parts) - 1}")
+    try:
+        file = pa.memory_map(str(release.parts[index].path), "r")
+    except OSError:
+        raise SluicegateError(
+            Reason.NOT_FOUND, "the release is no longer in the spool; ask for a new transfer"
+        ) from None
+    return _batches(file)
+
+
+def _batches(file: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    with file, pa.ipc.open_file(file) as reader:
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One release in the making."""
+
+    plan: Plan
+    source: Source
+    secrets: ReleaseSecrets
+    folder: Path
+    release_id: str
+    now: int
+    hash: Hash
+    memory_limit: int
+    part_bytes: int
+    exact_rows: int
+
+    def things(self) -> Release:
+        """Data about no person: masked, in the source's order, streamed into parts."""
+        schema, digest = making.wire_schema(self.plan), self._digest()
+        frame = masked(in_scope(self.source.scan(self.plan.read), self.plan), self.plan, self.secrets)
+        making.check_schema(frame, schema, source=self.source.name)
+        parts = making.Streamer(schema, digest, self.folder, self.part_bytes).run(frame, source=self.source.name)
+        rows = sum(part.rows for part in parts)
+        making.check_some(rows, self.source.name)
+        return self._release(parts, digest, rows_in=rows, bounds=None, order="source")
+
+    def persons(self) -> Release:
+        """Data about persons (or whatever is to leave in keyed order)."""
+        schema, digest = making.wire_schema(self.plan), self._digest()
+        key = ReleaseKey(self.secrets.order_seed, self.release_id)
+        places = privacy.layout(self.plan) if self.plan.entity is not None else None
+        scoped = in_scope(self.source.scan(self.plan.read), self.plan)
+        if places is None:
+            frame = masked(scoped, self.plan, self.secrets)
+        else:
+            frame = privacy.with_hashes(scoped, self.plan, self.secrets, places, key)
+        making.check_schema(frame, schema, source=self.source.name)
+        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit)
+        try:
+            with spools.room(self.release_id):
+                making.deal(frame, rows, key, source=self.source.name)
+            making.check_some(rows.count, self.source.name)
+            bounds, verdict = None, Verdict(rows.count, alive=[None] * rows.batch_count)
+            if places is not None:
+                verdict = self._measured(rows, places)
+                opening = privacy.opening(verdict, key.secret("classes"))
+                bounds = privacy.bounds(self.plan, places, verdict, opening)
+                with spools.room(self.release_id):
+                    spools.write(self.folder / OPENING, opening)
+            cutter = making.Cutter(rows, verdict.alive, schema, digest, key, self.folder)
+            parts = cutter.cut(max(self.part_bytes, rows.size // making.MOST_PARTS))
+        finally:
+            rows.close()
+        return self._release(parts, digest, rows_in=verdict.rows_in, bounds=bounds, order="keyed")
+
+    def _measured(self, rows: spools.Rows, places: privacy.Layout) -> Verdict:
+        """The verdict on the spooled rows. Raises BOUNDS_NOT_MET."""
+        allowed = privacy.allowed(self.plan)
+        verdict = Measure(
+            batches=lambda: rows.batches(places.columns),
+            places=places,
+            k=self.plan.k or 0,
+            l=self.plan.sensitive,
+            exact=rows.count <= self.exact_rows,
+        ).run(most_suppressed=allowed)
+        if verdict.share > allowed or verdict.rows_suppressed == verdict.rows_in:
+            raise _bounds_not_met(self.plan, verdict, allowed)
+        return verdict
+
+    def _digest(self) -> ContentDigest:
+        return ContentDigest({field.name: field.output for field in self.plan.fields}, self.hash)
+
+    def _release(
+        self,
+        parts: list[PartFile],
+        digest: ContentDigest,
+        *,
+        rows_in: int,
+        bounds: Bounds | None,
+        order: Literal["keyed", "source"],
+    ) -> Release:
+        rows_out = sum(part.rows for part in parts)
+        return Release(
+            id=self.release_id,
+            folder=self.folder,
+            schema={field.name: field.output for field in self.plan.fields},
+            parts=tuple(parts),
+            content_digest=digest.over(PartDigest(rows=part.rows, digest=part.digest) for part in parts),
+            hash=self.hash,
+            rows_in=rows_in,
+            rows_out=rows_out,
+            rows_suppressed=rows_in - rows_out,
+            bounds=bounds,
+            order=order,
+            made=self.now,
+        )
+
+
+def _bounds_not_met(plan: Plan, verdict: Verdict, allowed: float) -> SluicegateError:
+    """The refusal. Its figures are for the department; the gateway tells the consumer the reason alone."""
+    figures = {
+        "rows_in": str(verdict.rows_in),
+        "rows_to_suppress": str(verdict.rows_suppressed),
+        "share": f"{verdict.share:.6f}",
+        "max_suppression": f"{allowed:.6f}",
+        "classes_failing": str(verdict.failing),
+        "k_required": str(plan.k),
+        "k_lowest": str(verdict.lowest_k),
+        **{f"l_required.{name}": str(least) for name, least in plan.sensitive.items()},
+        **{f"l_lowest.{name}": str(found) for name, found in verdict.lowest_l.items()},
+    }
+    return SluicegateError(Reason.BOUNDS_NOT_MET, "the release does not meet its re-identification bounds", (), figures)

@@ -1,0 +1,150 @@
+"""From a verified agreement to a release: source, plan, decision, and the release that stands or is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from connectors import release as releases
+from connectors import sources
+from connectors.admission import Admitted
+from connectors.keys import KeyRing
+from connectors.release import Release
+from connectors.shelf import Shelf, Standing
+from connectors.sources import Source, SourceSettings
+from contracts import plan as plans
+from contracts.agreement import VerifiedAgreement
+from contracts.errors import Reason, SluicegateError
+from contracts.plan import Plan
+from contracts.policy import inputs
+from contracts.policy.engine import Action, Decision, PolicyEngine
+from contracts.receipt import Grant
+from contracts.standard import Standard
+from contracts.trust import TrustFile
+
+
+class Releasing:
+    """Makes releases for one gateway. Thread-safe when called under `Shelf.one_at_a_time`."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        datasets: Mapping[str, SourceSettings],
+        *,
+        trust: Callable[[], TrustFile],
+        standard: Standard,
+        policy: PolicyEngine,
+        keyring: KeyRing,
+        clock: Callable[[], int],
+        content_hash: Literal["sha-256", "blake3"],
+        make_wait: float,
+        memory_limit: int,
+        part_bytes: int,
+    ) -> None:
+        self._shelf, self._datasets, self._trust = shelf, datasets, trust
+        self._standard, self._policy, self._keyring = standard, policy, keyring
+        self._clock, self._content_hash, self._make_wait = clock, content_hash, make_wait
+        self._memory_limit, self._part_bytes = memory_limit, part_bytes
+
+    @contextmanager
+    def release(self, admitted: Admitted) -> Iterator[tuple[Standing, Decision]]:
+        """The release to serve, and the decision to serve it. The release stays at least as long as the
+        context: whoever serves it afterwards says so to the shelf before it ends.
+
+        1. Within the refresh interval it is the one that stands, by the plan that made it: a new one
+           could be subtracted from it. A resumed transfer gets the release it began with, or nothing.
+        2. Otherwise the plan is compiled against the live schema, where drift surfaces.
+        3. The department's own policy decides on that plan, every time.
+        4. The release is made.
+
+        Raises NOT_FOUND, SOURCE_UNAVAILABLE, PLAN_REFUSED, POLICY_REFUSED, POLICY_UNAVAILABLE,
+        TOO_MANY_TRANSFERS, and what `release.make` raises.
+        """
+        # 1
+        grant, verified = admitted.grant, admitted.verified
+        standing = self._shelf.take(verified.digest)
+        try:
+            if grant.release is not None and (standing is None or standing.release.id != grant.release):
+                raise SluicegateError(
+                    Reason.NOT_FOUND, "the release that this grant resumes is gone; ask for a new transfer"
+                )
+            if standing is not None:
+                decision = self._decide(verified, standing.plan)
+            else:
+                standing, decision = self._made(verified)
+            yield standing, decision
+        finally:
+            if standing is not None:
+                self._shelf.done(standing)
+
+    def _made(self, verified: VerifiedAgreement) -> tuple[Standing, Decision]:
+        # 2
+        source = self._source(verified.agreement.dataset)
+        plan = self._plan(verified, source)
+        # 3
+        decision = self._decide(verified, plan)
+
+        # 4
+        def maker(folder: Path, name: str) -> Release:
+            return self._make(verified, plan, source, folder, name)
+
+        return self._shelf.make(verified.digest, plan, maker, wait=self._make_wait), decision
+
+    def _make(self, verified: VerifiedAgreement, plan: Plan, source: Source, folder: Path, name: str) -> Release:
+        secrets = self._keyring.secrets(verified.digest)
+        return releases.make(
+            plan,
+            source,
+            secrets,
+            spool=folder,
+            release_id=name,
+            clock=self._clock,
+            hash=self._content_hash,
+            memory_limit=self._memory_limit,
+            part_bytes=self._part_bytes,
+        )
+
+    def _source(self, dataset: str) -> Source:
+        settings = self._datasets.get(dataset)
+        if settings is None:
+            raise SluicegateError(Reason.SOURCE_UNAVAILABLE, f"this gateway has no source for the dataset {dataset}")
+        return sources.open(settings)
+
+    def _plan(self, verified: VerifiedAgreement, source: Source) -> Plan:
+        if verified.agreement.standard_digest != self._standard.digest:
+            raise SluicegateError(
+                Reason.PLAN_REFUSED, "the agreement is held to another standard than this gateway has"
+            )
+        return plans.compile(plans.terms_of(verified.agreement), verified.contract, source.schema(), self._standard)
+
+    def _decide(self, verified: VerifiedAgreement, plan: Plan) -> Decision:
+        """Ask the department's own policy engine. Raises POLICY_REFUSED or POLICY_UNAVAILABLE."""
+        if self._policy.bundle_digest not in self._trust().policies:
+            raise SluicegateError(
+                Reason.POLICY_UNAVAILABLE, "the trust file does not accept this gateway's policy bundle"
+            )
+        document = verified.agreement
+        subject = inputs.Subject(
+            party=document.consumer,
+            kind=self._trust().parties[document.consumer].kind,
+            subject=verified.request.requester,
+            roles=("requester",),
+        )
+        question = inputs.transfer(subject, verified.contract, document, "ACTIVE", plan, self._clock())
+        decision = self._policy.decide(Action.TRANSFER, question)
+        if not decision.allow:
+            raise decision.refusal()
+        return decision
+
+
+def granted_parts(grant: Grant, standing: Standing) -> frozenset[int]:
+    """The parts of the release that a grant covers. Raises GRANT_INVALID for parts it has not."""
+    every = frozenset(range(len(standing.release.parts)))
+    if grant.parts is None:
+        return every
+    granted = frozenset(grant.parts)
+    if not granted or not granted <= every:
+        raise SluicegateError(Reason.GRANT_INVALID, f"the release has parts 0 to {len(every) - 1}")
+    return granted

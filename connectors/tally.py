@@ -1,0 +1,103 @@
+"""Counting distinct items of classes, as far as a bound needs it and no further."""
+
+from __future__ import annotations
+
+import polars as pl
+
+SLICE = 262_144  # rows counted at once
+
+
+class TooManyOpenError(Exception):
+    """More classes are undecided than the budget holds."""
+
+
+class Tally:
+    """Distinct items of each class, counted up to `enough` and no further (None: to the end).
+
+    A class that has enough is closed: its later rows cost one lookup. So memory is that of the classes
+    that have not enough yet, and more of them than the budget raise. Counting to the end is for tables
+    whose every row fits.
+    """
+
+    def __init__(self, enough: int | None, budget: int) -> None:
+        self._enough, self._budget = enough, budget
+        self._closed: pl.DataFrame | None = None
+        self._open: pl.DataFrame | None = None
+        self._pending: list[pl.DataFrame] = []
+        self._waiting = 0
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Take in (class, item) pairs; a null item counts nothing."""
+        rows = rows.drop_nulls("item")
+        if self._closed is not None and self._closed.height:
+            rows = rows.join(self._closed, on="class", how="anti")
+        self._pending.append(rows)
+        self._waiting += rows.height
+        if self._waiting >= max(SLICE // 2, self._open.height if self._open is not None else 0):
+            self._settle()
+
+    def counts(self, name: str) -> pl.DataFrame:
+        """(class, count) of every class seen; closed ones have `enough`."""
+        self._settle()
+        counted = self._open.group_by("class").agg(pl.len().alias(name)) if self._open is not None else _none(name)
+        if self._closed is None:
+            return counted
+        closed = self._closed.with_columns(pl.lit(self._enough, dtype=pl.UInt32).alias(name))
+        return pl.concat([counted, closed])
+
+    def _settle(self) -> None:
+        if not self._pending:
+            return
+        frames = [frame for frame in ([self._open] if self._open is not None else []) + self._pending if frame.height]
+        self._pending, self._waiting = [], 0
+        if not frames:
+            return
+        merged = pl.concat(frames).unique()
+        if self._enough is not None:
+            done = merged.group_by("class").len().filter(pl.col("len") >= self._enough).select("class")
+            if done.height:
+                merged = merged.join(done, on="class", how="anti")
+                self._closed = done if self._closed is None else pl.concat([self._closed, done])
+        self._open = merged
+        if self._enough is not None and merged.height > self._budget:
+            raise TooManyOpenError
+
+
+def _none(name: str) -> pl.DataFrame:
+    return pl.DataFrame(schema={"class": pl.UInt64, name: pl.UInt32})
+
+
+class Census:
+    """Counts of all classes of one grouping: those that meet every bound, and those that do not."""
+
+    def __init__(self, k: int, least: dict[str, int]) -> None:
+        """`least`: hash column of a sensitive field -> its l."""
+        self.least = least
+        self.lowest = dict.fromkeys(("n", *least), 2**32 - 1)
+        self._bounds = {"n": k, **least}
+        self._kept: list[pl.DataFrame] = []
+        self._failing: list[pl.Series] = []
+
+    def take(self, tallies: dict[str, Tally]) -> None:
+        """Add the classes of one slice."""
+        table = tallies["n"].counts("n")
+        for column in self.least:
+            table = table.join(tallies[column].counts(column), on="class", how="left")
+        table = table.with_columns(pl.col(column).fill_null(0) for column in self.least)
+        if not table.height:
+            return
+        for column in self._bounds:
+            self.lowest[column] = min(self.lowest[column], int(table[column].min()))  # type: ignore[arg-type]
+        good = pl.all_horizontal(pl.col(column) >= bound for column, bound in self._bounds.items())
+        self._kept.append(table.filter(good))
+        self._failing.append(table.filter(~good)["class"])
+
+    @property
+    def kept(self) -> pl.DataFrame:
+        """One row a class that meets every bound."""
+        return pl.concat(self._kept) if self._kept else _none("n")
+
+    @property
+    def failing(self) -> pl.Series:
+        """The classes that miss a bound."""
+        return pl.concat(self._failing) if self._failing else pl.Series("class", [], pl.UInt64)

@@ -1,0 +1,60 @@
+"""Canonical bytes and digests: RFC 8785 JSON, SHA-256, written `sha256:<hex>`.
+
+Everything that is signed or compared in Sluicegate goes through here, so that two honest parties
+always hash the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import rfc8785
+
+from contracts.errors import Reason, SluicegateError
+
+# What may change without changing what was agreed.
+NOT_TERMS = frozenset({"description", "tags", "support", "version", "status", "authoritativeDefinitions"})
+
+
+def canonical(value: object) -> bytes:
+    """RFC 8785 bytes of a JSON value. Raises CONTRACT_INVALID for what JSON cannot carry exactly."""
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]
+    except (rfc8785.CanonicalizationError, RecursionError) as error:
+        raise SluicegateError(
+            Reason.CONTRACT_INVALID,
+            "the value has no canonical JSON form (NaN, an integer beyond 2^53, or a lone surrogate)",
+        ) from error
+
+
+def digest_bytes(raw: bytes) -> str:
+    """`sha256:<hex>` of raw bytes."""
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def digest(value: object) -> str:
+    """`sha256:<hex>` of the canonical form of a JSON value."""
+    return digest_bytes(canonical(value))
+
+
+def terms(document: object) -> Any:
+    """The document without what is not part of the terms.
+
+    `NOT_TERMS` are removed from every mapping of the document's own vocabulary. The value of a custom
+    property is kept whole: its maps are keyed by the department's words, and a column may well be
+    called `status` or `version`; removing that key would let its mask change under an approval.
+    """
+    if isinstance(document, Mapping):
+        if "property" in document and "value" in document:
+            return {key: value for key, value in document.items() if key not in NOT_TERMS}
+        return {key: terms(value) for key, value in document.items() if key not in NOT_TERMS}
+    if isinstance(document, list | tuple):
+        return [terms(item) for item in document]
+    return document
+
+
+def terms_digest(document: object) -> str:
+    """Digest of the document's terms: what approvals and agreements bind to."""
+    return digest(terms(document))

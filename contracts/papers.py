@@ -1,0 +1,219 @@
+"""The signed papers: what parties, gateways and the exchange put their names to.
+
+Values only. `contracts.agreement` makes and verifies those of an agreement, `contracts.receipt` those of
+a transfer; each hands them on under its own name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from contracts.envelope import Envelope, PublicKey
+from contracts.trust import _Document
+
+Hash = Literal["sha-256", "blake3"]
+
+
+class Request(_Document, frozen=True):
+    """Kind REQUEST, signed by the consumer's requester key. Binds the contract's terms, the purpose,
+    the fields, the time wanted, the reason, and the only key that may ever pull."""
+
+    id: str
+    provider: str
+    dataset: str
+    consumer: str
+    requester: str
+    document_digest: str
+    terms_digest: str
+    purpose: str
+    fields: tuple[str, ...]
+    duration: str
+    reason: str
+    holder: PublicKey
+    created: str
+
+
+class Approval(_Document, frozen=True):
+    """Kind APPROVAL, signed by one approver's personal key. Binds the digest of the signed request."""
+
+    request: str
+    request_digest: str
+    approver: str
+    created: str
+
+
+class Agreement(_Document, frozen=True):
+    """Kind AGREEMENT, signed by provider and consumer: one contract version, one purpose, one
+    consumer, a fixed list of fields. Under a standing offer (`unconditional`) the provider's
+    signature is the one under the contract, and `approvals` is empty."""
+
+    id: str
+    provider: str
+    dataset: str
+    consumer: str
+    request_digest: str
+    approvals: tuple[str, ...]
+    document_digest: str
+    terms_digest: str
+    purpose: str
+    fields: tuple[str, ...]
+    holder: PublicKey
+    gateway: str
+    standard_digest: str
+    policy_digest: str
+    not_before: str
+    not_after: str
+
+
+class Suspension(_Document, frozen=True):
+    """Kind REVOCATION, signed by an approver of the provider: the gateway stops serving this
+    agreement at once. `until` None ends it for good (termination); `lifted` true takes it back."""
+
+    agreement: str
+    reason: str
+    at: str
+    until: str | None
+    lifted: bool = False
+
+
+class AgreementBundle(_Document, frozen=True):
+    """Everything needed to check an agreement offline: the signed documents, the contract's bytes as
+    published, the key statements and revocations of every party that signed."""
+
+    agreement: Envelope
+    request: Envelope
+    approvals: tuple[Envelope, ...]
+    contract: Envelope
+    document: str
+    statements: tuple[Envelope, ...]
+    revocations: tuple[Envelope, ...]
+
+
+class ContractStatement(_Document, frozen=True):
+    """Kind CONTRACT, signed by an approver of the provider: these bytes are our contract."""
+
+    provider: str
+    dataset: str
+    version: str
+    document_digest: str
+    terms_digest: str
+    published: str
+
+
+class Grant(_Document, frozen=True):
+    """Kind GRANT, signed by the exchange's grant key: ten minutes, one gateway instance, each part
+    once. `release` and `parts` name what is missing when a transfer is resumed."""
+
+    id: str
+    transfer: str
+    agreement: str
+    agreement_digest: str
+    gateway: str
+    release: str | None
+    parts: tuple[int, ...] | None
+    issued: str
+    expires: str
+
+
+class Proof(_Document, frozen=True):
+    """Kind PROOF, signed by the holder key: the ticket that a stock Flight client presents."""
+
+    grant: Envelope
+    created: str
+
+
+class PartDigest(_Document, frozen=True):
+    """One part of a release: its rows and the digest over its columns."""
+
+    rows: int
+    digest: str
+
+
+class FieldTreatment(_Document, frozen=True):
+    """What was done to one field: technique with its parameters (never a key), and the type sent."""
+
+    name: str
+    technique: dict[str, Any]
+    type: str
+
+
+class Bounds(_Document, frozen=True):
+    """Bounds as measured on the rows that were served. `k` and `l` are lower limits of what was met:
+    with `at_least` true counting stopped at the required value."""
+
+    entity: str
+    quasi_identifiers: tuple[str, ...]
+    composite: bool
+    k_required: int
+    k_met: int
+    l_required: dict[str, int]
+    l_met: dict[str, int]
+    at_least: bool
+    classes: int
+    class_commitment: str
+
+
+class Intent(_Document, frozen=True):
+    """Kind INTENT, signed and stored by the gateway before the first row leaves."""
+
+    transfer: str
+    agreement: str
+    agreement_digest: str
+    gateway: str
+    release: str
+    plan_digest: str
+    content_digest: str
+    hash: Hash
+    schema: tuple[tuple[str, str], ...]
+    parts: tuple[PartDigest, ...]
+    rows_in: int
+    rows_out: int
+    rows_suppressed: int
+    bounds: Bounds | None
+    created: str
+
+
+class Receipt(_Document, frozen=True):
+    """Kind RECEIPT, signed by the gateway: what left. `parts_sent` are the indexes that were served
+    to the end under this grant or an earlier one of the same release; `complete` when all were."""
+
+    transfer: str
+    agreement: str
+    agreement_digest: str
+    document_digest: str
+    terms_digest: str
+    plan_digest: str
+    standard_digest: str
+    policy_digest: str
+    decision: str
+    gateway: str
+    release: str
+    consumer: str
+    purpose: str
+    fields: tuple[FieldTreatment, ...]
+    schema: tuple[tuple[str, str], ...]
+    rows_in: int
+    rows_out: int
+    rows_suppressed: int
+    bounds: Bounds | None
+    content_digest: str
+    hash: Hash
+    parts: tuple[PartDigest, ...]
+    parts_sent: tuple[int, ...]
+    complete: bool
+    order: Literal["keyed", "source"]
+    refresh: str
+    intent_digest: str
+    started: str
+    finished: str
+
+
+class Acknowledgement(_Document, frozen=True):
+    """Kind ACKNOWLEDGEMENT, signed by the consumer: received, recomputed, the same digest. `recomputed`
+    false accepts the receipt as it stands: what arrived was lost before anybody could check it."""
+
+    transfer: str
+    receipt_digest: str
+    content_digest: str
+    created: str
+    recomputed: bool = True

@@ -1,0 +1,168 @@
+"""contract lint, contract test, contract strip, publish: from a file to the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exchange.cli.output import Form, Output, facts, note, say, show_json, show_table
+from exchange.cli.state import state
+
+if TYPE_CHECKING:
+    from contracts.odcs import LoadedContract
+    from exchange.client import Exchange
+
+contract_app = typer.Typer(help="Write and try a sharing contract.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="The contract, *.odcs.yaml.", metavar="FILE")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(contract_app, name="contract")
+    app.command()(publish)
+
+
+def _read(path: Path) -> bytes:
+    """The file's bytes, at most as many as a contract may have (and one, so that more is noticed)."""
+    from contracts.errors import Reason, SluicegateError
+
+    try:
+        with path.open("rb") as file:
+            return file.read(2 * 1024 * 1024 + 1)
+    except OSError as error:
+        raise SluicegateError(Reason.CONTRACT_INVALID, f"cannot read {path}: {error.strerror}") from None
+
+
+def _load(path: Path) -> LoadedContract:
+    from contracts import odcs
+
+    return odcs.load(_read(path), name=str(path))
+
+
+@contract_app.command("lint")
+def contract_lint(file: File, output: Output = Form.TABLE) -> None:
+    """Check a contract against format, standard and lint list."""
+    from contracts import lint
+
+    contract = lint.check(_read(file), name=str(file)).contract
+    value = {
+        "dataset": contract.dataset,
+        "version": contract.version,
+        "purposes": list(contract.purposes),
+        "documentDigest": contract.document_digest,
+        "termsDigest": contract.terms_digest,
+    }
+    if output is Form.JSON:
+        show_json(value)
+        return
+    people = {
+        name: f"k {purpose.effectiveness.require.k}" if purpose.effectiveness else "about no person"
+        for name, purpose in contract.purposes.items()
+    }
+    facts(
+        Form.TABLE,
+        {
+            "dataset": f"{contract.provider}/{contract.dataset}, version {contract.version}",
+            "purposes": [f"{name} ({bound})" for name, bound in people.items()] or "-",
+            "document": contract.document_digest,
+            "terms": contract.terms_digest,
+        },
+        title=f"{file} is a sound sharing contract",
+    )
+
+
+@contract_app.command("test")
+def contract_test(
+    file: File,
+    data: Annotated[Path, typer.Option(help="Rows to try it on: a file, a folder or a glob.", metavar="DATA")],
+    purpose: Annotated[str | None, typer.Option(help="Only this purpose; default all.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="parquet, csv, ndjson or arrow.")] = None,
+    output: Output = Form.TABLE,
+) -> None:
+    """Dry-run the real pipeline on data, before publishing.
+
+    Shows for each purpose what would be suppressed, which bounds are met, which columns weigh most, and
+    ten masked rows. Exit code 5 when a release would be refused.
+    """
+    from exchange.trying import try_contract
+
+    tried = try_contract(_load(file), data, purpose=purpose, form=form)
+    if output is Form.JSON:
+        show_json([item.as_json() for item in tried])
+    else:
+        for item in tried:
+            facts(Form.TABLE, item.figures(), title=f"purpose {item.purpose}: {'passes' if item.passes else 'FAILS'}")
+            for line in item.problems:
+                say(f"  - {line}")
+            if item.sample is not None:
+                show_table(item.sample.columns, item.sample.rows(), title="ten rows as they would leave")
+    if not all(item.passes for item in tried):
+        raise typer.Exit(5)
+
+
+@contract_app.command("strip")
+def contract_strip(
+    file: File, out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the cleaned copy.")]
+) -> None:
+    """Write a copy without private examples and internal hosts."""
+    from contracts import odcs
+
+    out.write_bytes(odcs.strip(_read(file), name=str(file)))
+    say(str(out))
+
+
+def publish(
+    context: typer.Context,
+    file: File,
+    gateway: Annotated[str | None, typer.Option(help="Gateway that serves it; default the only one.")] = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Clean the contract first; the copy is kept beside it.")
+    ] = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Sign and publish a contract of your department."""
+    from contracts import odcs
+    from contracts.errors import Reason, SluicegateError
+    from exchange.names import short_dataset
+
+    raw = _read(file)
+    if strip:
+        raw = odcs.strip(raw, name=str(file))
+        copy = file.with_name(file.name.replace(".odcs.yaml", "") + ".stripped.odcs.yaml")
+        copy.write_bytes(raw)
+        note(f"published is {copy}")
+    chosen = state(context)
+    contract = odcs.load(raw, name=str(file)).contract
+    with chosen.connect() as exchange:
+        served_by = gateway or _only_gateway(exchange)
+        etag = ""
+        try:
+            etag = exchange.dataset(f"{exchange.profile.party}/{contract.dataset}").etag
+        except SluicegateError as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+        made = exchange.publish(raw, gateway=served_by, etag=etag)
+    if output is Form.JSON:
+        show_json(made.as_json())
+        return
+    say(short_dataset(made.name))
+    note(f"published version {contract.version}, served by {served_by}")
+
+
+def _only_gateway(exchange: Exchange) -> str:
+    """The one gateway that the caller's department registered."""
+    from contracts.errors import Reason, SluicegateError
+    from exchange.names import last
+
+    known = [last(found.name) for found in exchange.gateways()]
+    if len(known) != 1:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT,
+            f"say which gateway serves it: --gateway, one of {', '.join(known)}"
+            if known
+            else f"{exchange.profile.party} has registered no gateway that could serve it",
+        )
+    return known[0]

@@ -1,0 +1,147 @@
+"""verify, evidence export, ledger: proof instead of opinion."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exchange.cli.output import Form, Limit, Output, note, say, shortened, show_json, show_table
+from exchange.cli.state import state
+
+evidence_app = typer.Typer(help="All papers of a transfer in one file.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(verify)
+    app.add_typer(evidence_app, name="evidence")
+    app.command()(ledger)
+
+
+def verify(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A receipt.json written by pull, or an evidence file.")],
+    data: Annotated[Path | None, typer.Option(help="The pulled file: recompute its digest.")] = None,
+    trust: Annotated[Path | None, typer.Option(help="Trust file; default the profile's.")] = None,
+    output: Output = Form.TABLE,
+) -> None:
+    """Verify a receipt or evidence offline, step by step.
+
+    Believes nothing but the trust file. Exit code 8 if it does not stand.
+    """
+    from contracts import evidence as law
+    from exchange import evidence
+    from exchange.pulling import digest_by_receipt
+
+    bundle = evidence.receipt_file(file)
+    pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(state(context).profile())
+    digest = digest_by_receipt(data, bundle.receipt) if data is not None else None
+    steps = law.verify(bundle, pinned, content_digest=digest, at=int(time.time()))
+    stands = law.succeeded(steps)
+    if output is Form.JSON:
+        show_json(
+            {
+                "stands": stands,
+                "steps": [
+                    {"number": s.number, "what": s.what, "ok": s.ok, "failed": s.failed, "detail": s.detail}
+                    for s in steps
+                ],
+            }
+        )
+    else:
+        show_table(
+            ["", "STEP", "", "DETAIL"],
+            [["ok" if s.ok else "FAILED" if s.failed else "-", s.number, s.what, s.detail] for s in steps],
+        )
+        counts = f"{sum(s.ok for s in steps)} of {len(steps)} steps hold"
+        failed = [str(s.number) for s in steps if s.failed]
+        unseen = sum(not s.ok and not s.failed for s in steps)
+        more = [f"failed: {', '.join(failed)}"] if failed else []
+        more += (
+            [f"{unseen} not shown" + ("" if data is not None else "; --data FILE checks the data too")]
+            if unseen
+            else []
+        )
+        say("; ".join([f"{'it stands' if stands else 'IT DOES NOT STAND'}: {counts}", *more]))
+    if not stands:
+        raise typer.Exit(8)
+
+
+@evidence_app.command("export")
+def evidence_export(
+    context: typer.Context,
+    transfer: Annotated[str, typer.Argument(help="transfers/t-... or just t-...", metavar="TRANSFER")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+) -> None:
+    """Write every signed paper of a transfer, with ledger proofs."""
+    from exchange.config import write_private_file
+    from exchange.evidence import collect
+
+    with state(context).connect() as exchange:
+        bundle = collect(exchange, transfer)
+    write_private_file(out, bundle.to_bytes())
+    say(str(out))
+    note(f"anyone with the trust file can check it: sluicegate verify {out} --trust trust.yaml")
+
+
+def ledger(
+    context: typer.Context,
+    resource: Annotated[str, typer.Option(help="Only about this resource.")] = "",
+    output: Output = Form.TABLE,
+    limit: Limit = 20,
+) -> None:
+    """Entries that concern you; proves that the ledger only grew."""
+    from exchange.evidence import watch_ledger
+
+    with state(context).connect() as exchange:
+        head, told = watch_ledger(exchange)
+        found = list(exchange.entries(resource, limit))
+    if output is Form.JSON:
+        show_json(
+            {
+                "checkpoint": {"treeSize": head.tree_size, "root": head.root, "time": head.time},
+                "consistency": told,
+                "entries": [entry.as_json() for entry in found],
+            }
+        )
+        return
+    show_table(
+        ["INDEX", "WHEN", "EVENT", "RESOURCE", "ACTOR", "DETAIL"],
+        [
+            [
+                e.index,
+                e.create_time,
+                e.event,
+                e.resource,
+                _actor(e.entry.get("actor", "-")),
+                _detail(e.entry["detail"]) if "detail" in e.entry else "erased",
+            ]
+            for e in found
+        ],
+        empty="no entries that concern you",
+    )
+    note(f"checkpoint of {head.tree_size} entries, root {head.root[:16]}…, verified: {told}")
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    """What an entry says, short: digests by their beginning, names by their end."""
+
+    def short(value: object) -> str:
+        text = ", ".join(map(short, value)) if isinstance(value, list) else str(value)
+        if ":" in text and len(text) > 60 and " " not in text:
+            return text[: text.index(":") + 9] + "…"
+        return (
+            text.rsplit("/", 1)[-1] if text.startswith(("agreements/", "requests/", "transfers/", "parties/")) else text
+        )
+
+    told = (f"{key} {short(value)}" for key, value in detail.items() if value not in ("", None, []))
+    return shortened("; ".join(told), 160)
+
+
+def _actor(name: str) -> str:
+    """`parties/p/principals/s` as people say it."""
+    parts = name.split("/")
+    return f"{parts[3]} of {parts[1]}" if len(parts) == 4 else name

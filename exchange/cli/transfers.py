@@ -1,0 +1,215 @@
+"""pull, ticket, receipts: fetching data, and the papers that come with it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exchange.cli.output import Form, Limit, Output, facts, listing, note, say, show_json
+from exchange.cli.state import state
+
+Agreement = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
+
+
+class FileFormat(StrEnum):
+    """What a pulled file can be."""
+
+    parquet = "parquet"
+    csv = "csv"
+    arrow = "arrow"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (pull, ticket, receipts):
+        app.command()(command)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+    """A progress bar on a terminal, nothing in a pipe."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from exchange.cli.output import console
+
+    columns = (
+        TextColumn("{task.fields[rows]:,} rows"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pull", rows=0, total=None)
+
+        def update(rows: int, size: int, total_rows: int) -> None:
+            total = int(size * total_rows / rows) if rows and total_rows else None
+            bar.update(task, completed=size, total=total, rows=rows)
+
+        yield update
+
+
+def pull(
+    context: typer.Context,
+    agreement: Agreement,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; .parquet, .csv or .arrow.")],
+    form: Annotated[FileFormat | None, typer.Option("--format", help="Default by the ending.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file, at the very end.")] = False,
+    csv_safe: Annotated[bool, typer.Option("--csv-safe", help="Defuse cells that begin like a formula.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Fetch a masked release, verify it, acknowledge it.
+
+    The file appears only once everything verified. A broken pull is resumed by the same command.
+    The receipt is written beside it as FILE.receipt.json.
+    """
+    started = time.monotonic()
+    with state(context).connect() as exchange, _progress(quiet) as progress:
+        pulled = exchange.pull(
+            agreement,
+            to=out,
+            format=form.value if form else None,
+            overwrite=overwrite,
+            csv_safe=csv_safe,
+            progress=progress,
+        )
+    seconds = time.monotonic() - started
+    summary, speed = pulled.summary(), round(pulled.rows / max(seconds, 1e-9))
+    if output is Form.JSON:
+        show_json({"file": str(out), **summary, "seconds": round(seconds, 2), "rowsPerSecond": speed})
+        return
+    say(str(out))
+    facts(
+        Form.TABLE,
+        {
+            "rows": f"{pulled.rows:,} in {seconds:.1f} s, {speed:,} rows/s; {summary['suppressed']:,} suppressed",
+            "k": summary["k"],
+            "l": [f"{name} {met}" for name, met in summary["l"].items()] or "-",
+            "content digest": pulled.content_digest,
+            "transfer": f"{pulled.transfer}, acknowledged",
+            "receipt": summary["receipt"],
+        },
+    )
+    # A CSV has no types, so its content cannot be hashed again.
+    data = "" if (form.value if form else out.suffix.lower().removeprefix(".")) == "csv" else f" --data {out}"
+    note(f"check it any time: sluicegate verify {summary['receipt']}{data}")
+
+
+def ticket(
+    context: typer.Context,
+    agreement: Agreement,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the ticket; readable by you alone.")],
+    output: Output = Form.TABLE,
+) -> None:
+    """Write a ticket for any Arrow Flight client.
+
+    GetFlightInfo with the file's bytes as command, then DoGet for each endpoint, within ten minutes.
+    The certificate to trust is written beside it as FILE.ca.pem.
+    """
+    from exchange.config import write_private_file
+
+    with state(context).connect() as exchange:
+        granted, raw = exchange.ticket(agreement)
+    write_private_file(out, raw)
+    certificate = out.with_name(out.name + ".ca.pem")
+    certificate.write_text(granted.gateway_ca_certificate)
+    expires = granted.grant.payload.get("expires", "") if granted.grant else ""
+    value = {
+        "transfer": granted.name,
+        "ticket": str(out),
+        "address": granted.gateway_address,
+        "caCertificate": str(certificate),
+        "expires": expires,
+    }
+    if output is Form.JSON:
+        show_json(value)
+        return
+    say(str(out))
+    shown = {"address": granted.gateway_address, "certificate": certificate, "good until": expires}
+    facts(Form.TABLE, {"transfer": granted.name, **shown})
+    note(f"afterwards: sluicegate receipts {granted.name} --acknowledge FILE")
+
+
+def receipts(
+    context: typer.Context,
+    transfer: Annotated[str | None, typer.Argument(help="Show one transfer's receipt.", metavar="[TRANSFER]")] = None,
+    agreement: Annotated[str, typer.Option(help="Only of this agreement.")] = "",
+    acknowledge: Annotated[
+        Path | None, typer.Option(help="Recompute this file's digest and acknowledge the receipt.", metavar="FILE")
+    ] = None,
+    output: Output = Form.TABLE,
+    limit: Limit = 50,
+) -> None:
+    """Transfers of your party and their receipts."""
+    from exchange.names import last
+
+    with state(context).connect() as exchange:
+        if transfer is not None:
+            found = exchange.transfer(transfer)
+            if acknowledge is not None:
+                from exchange.pulling import digest_of
+
+                found = exchange.acknowledge(found.name, content_digest=digest_of(acknowledge, found))
+                note(f"acknowledged {found.name}")
+            shown = found.receipt.payload if found.receipt else {}
+            if output is Form.JSON:
+                show_json(found.as_json())
+                return
+            facts(
+                Form.TABLE,
+                {
+                    "state": found.state,
+                    "why": " ".join(x for x in (found.failure_reason, found.failure_detail) if x) or "-",
+                    "purpose": shown.get("purpose", "-"),
+                    "rows": _rows(shown),
+                    "content digest": shown.get("contentDigest", "-"),
+                    "bounds": _bounds(shown["bounds"]) if "bounds" in shown else "-",
+                    "order": shown.get("order", "-"),
+                    "acknowledged": "yes" if found.acknowledgement else "no",
+                    "ledger entry": found.ledger_index if found.ledger_index >= 0 else "-",
+                },
+                title=found.name,
+            )
+            return
+        listing(
+            output,
+            exchange.transfers(agreement, limit),
+            {
+                "TRANSFER": lambda t: last(t.name),
+                "STATE": lambda t: t.state,
+                "AGREEMENT": lambda t: last(t.agreement),
+                "ROWS": lambda t: t.receipt.payload.get("rowsOut", "-") if t.receipt else "-",
+                "ACKNOWLEDGED": lambda t: "yes" if t.acknowledgement else "no",
+                "WHY": lambda t: t.failure_reason or "-",
+                "WHEN": lambda t: t.create_time,
+            },
+            empty="no transfers",
+        )
+
+
+def _rows(shown: dict[str, Any]) -> str:
+    if "rowsOut" not in shown:
+        return "-"
+    suppressed = f"{shown.get('rowsSuppressed', 0):,} suppressed"
+    complete = "" if shown.get("complete") else "; not all parts left"
+    return f"{shown['rowsOut']:,} left of {shown.get('rowsIn', 0):,}, {suppressed}{complete}"
+
+
+def _bounds(bounds: dict[str, Any] | None) -> str:
+    if not bounds:
+        return "none (about no person)"
+    least = "at least " if bounds.get("atLeast") else ""
+    required = bounds.get("lRequired", {})
+    met = "".join(f", l of {name} {n} (required {required.get(name)})" for name, n in bounds.get("lMet", {}).items())
+    return f"k {least}{bounds.get('kMet')} (required {bounds.get('kRequired')}){met}"

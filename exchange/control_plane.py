@@ -1,0 +1,75 @@
+"""The exchange as a gateway sees it, over gRPC: implements `connectors.control_plane.ControlPlane`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+
+from connectors.control_plane import Heartbeat
+from contracts.agreement import AgreementBundle
+from contracts.envelope import Envelope
+from exchange.connection import Connection
+from exchange.rpc.wire import bundle, envelope
+from exchange.v1 import agreement_pb2 as ag
+from exchange.v1 import agreement_pb2_grpc, ledger_pb2_grpc, transfer_pb2_grpc
+from exchange.v1 import ledger_pb2 as le
+from exchange.v1 import transfer_pb2 as tr
+
+
+def _report_id(transfer: str, paper: bytes) -> str:
+    # A report sent again after a crash is the same call, so it carries the same request id.
+    return str(uuid.UUID(bytes=hashlib.sha256(f"{transfer}#".encode() + paper).digest()[:16], version=4))
+
+
+class GrpcControlPlane:
+    """Calls of one gateway. `gateway` is its full name, `parties/{party}/gateways/{gateway}`."""
+
+    def __init__(self, connection: Connection, gateway: str) -> None:
+        self._connection, self._gateway = connection, gateway
+        self._agreements = connection.stub(agreement_pb2_grpc.AgreementServiceStub)
+        self._transfers = connection.stub(transfer_pb2_grpc.TransferServiceStub)
+        self._ledger = connection.stub(ledger_pb2_grpc.LedgerServiceStub)
+
+    def agreement_bundle(self, name: str) -> AgreementBundle:
+        """The signed documents behind an agreement."""
+        message = ag.GetAgreementBundleRequest(name=f"{name}/bundle")
+        return bundle(self._connection.call(self._agreements.GetAgreementBundle, message).bundle)
+
+    def report_intent(self, transfer: str, intent: Envelope) -> None:
+        """Store the signed intent."""
+        raw = intent.to_bytes()
+        message = tr.ReportIntentRequest(name=transfer, intent=raw, request_id=_report_id(transfer, raw))
+        self._connection.call(self._transfers.ReportIntent, message)
+
+    def report_receipt(self, transfer: str, receipt: Envelope) -> None:
+        """Store the signed receipt."""
+        raw = receipt.to_bytes()
+        message = tr.ReportReceiptRequest(name=transfer, receipt=raw, request_id=_report_id(transfer, raw))
+        self._connection.call(self._transfers.ReportReceipt, message)
+
+    def report_refusal(self, transfer: str, reason: str, detail: Mapping[str, str]) -> None:
+        """Say why nothing was served."""
+        text = json.dumps(dict(detail), sort_keys=True)
+        message = tr.ReportRefusalRequest(
+            name=transfer, reason=reason, detail=text, request_id=_report_id(transfer, f"{reason}{text}".encode())
+        )
+        self._connection.call(self._transfers.ReportRefusal, message)
+
+    def watch(self) -> Iterator[Heartbeat]:
+        """Heartbeats until the stream ends."""
+        message = ag.WatchAgreementsRequest(gateway=self._gateway)
+        for beat in self._connection.stream(self._agreements.WatchAgreements, message):
+            yield Heartbeat(beat.time.seconds, frozenset(beat.stopped_agreements), envelope(beat.checkpoint))
+
+    def consistency(self, first: int, second: int) -> list[bytes]:
+        """Proof that the ledger grew."""
+        message = le.GetConsistencyProofRequest(first_size=first, second_size=second)
+        return list(self._connection.call(self._ledger.GetConsistencyProof, message).path)
+
+    def countersign(self, checkpoint: Envelope) -> None:
+        """Store this gateway's signature under a checkpoint."""
+        raw = checkpoint.to_bytes()
+        message = le.CountersignCheckpointRequest(checkpoint=raw, request_id=_report_id(self._gateway, raw))
+        self._connection.call(self._ledger.CountersignCheckpoint, message)

@@ -1,0 +1,195 @@
+"""How SQLite and PostgreSQL are opened, how their transactions begin, and whose turn it is to write."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from contracts.errors import Reason, SluicegateError
+
+PATIENCE = 5.0  # seconds a writer waits for its turn
+_WRITERS = 0x51C1CEA7E  # key of PostgreSQL's advisory lock, any number that is ours
+_BEGIN = "sluicegate_begin"  # execution option: the statement that opens a SQLite transaction
+
+# How a transaction begins, by database. PostgreSQL's writers wait for the advisory lock, so each of
+# their statements sees what the writer before them committed.
+WRITE: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {_BEGIN: "BEGIN IMMEDIATE"},
+    "postgresql": {"isolation_level": "READ COMMITTED"},
+}
+READ: Mapping[str, Mapping[str, Any]] = {
+    "sqlite": {_BEGIN: "BEGIN"},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+
+
+class Line:
+    """Writers of this process, first come first served. Python's own lock, like SQLite's busy handler,
+    lets late comers pass; under load somebody then waits several times as long as everybody else."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._busy = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def enter(self, patience: float) -> bool:
+        """Wait for the turn; False when it did not come within `patience` seconds."""
+        with self._mutex:
+            if not self._busy:
+                self._busy = True
+                return True
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        if mine.acquire(timeout=patience):
+            return True
+        with self._mutex:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+                return False
+        return True  # the turn came while giving up
+
+    def leave(self) -> None:
+        """Hand the turn to whoever waited longest."""
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._busy = False
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise _bad_url("it is not a database URL") from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:" or parsed.query:
+            raise _bad_url("SQLite needs a file of its own, and no options")
+        return parsed.set(drivername="sqlite+pysqlite")
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise _bad_url(f"{backend[:20]!r} is not supported")
+
+
+def _bad_url(why: str) -> SluicegateError:
+    # The URL itself is not quoted: it may hold a password.
+    return SluicegateError(
+        Reason.CONFIG_INVALID,
+        f"the store's URL cannot be used: {why}; allowed: sqlite:///path/to/file or postgresql://user@host/name",
+    )
+
+
+def open_engine(address: str, patience: float) -> Engine:
+    """The engine of a store's address (see `Store`); nothing is connected yet. `patience`: seconds
+    that anything waits for a connection or a lock. Raises CONFIG_INVALID."""
+    url = _checked(address)
+    try:
+        if url.get_backend_name() == "sqlite":
+            return _sqlite(url, patience)
+        return _postgresql(url, patience)
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise SluicegateError(
+            Reason.CONFIG_INVALID, "PostgreSQL needs the driver: pip install 'sluicegate[postgresql]'"
+        ) from None
+
+
+def _sqlite(url: URL, patience: float) -> Engine:
+    _private_file(Path(url.database or ""))
+    engine = sa.create_engine(
+        url,
+        poolclass=sa.pool.QueuePool,
+        pool_size=16,
+        max_overflow=16,
+        pool_timeout=patience,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": patience},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(raw: Any, _: object) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves, and which
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "trusted_schema=OFF"):
+            raw.execute(f"PRAGMA {pragma}").close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+    return engine
+
+
+def _postgresql(url: URL, patience: float) -> Engine:
+    engine = sa.create_engine(url, pool_size=16, max_overflow=16, pool_timeout=patience, hide_parameters=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(raw: Any, _: object) -> None:
+        with raw.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {max(1, int(patience * 1000))}")
+            # A process that hangs in a transaction must not keep all writers waiting.
+            cursor.execute("SET idle_in_transaction_session_timeout = 30000")
+            cursor.execute("SET synchronous_commit = on")
+        raw.commit()
+
+    return engine
+
+
+def _private_file(path: Path) -> None:
+    """Create the database file for its owner only: it holds who asked for what."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+    except OSError as error:
+        raise SluicegateError(
+            Reason.CONFIG_INVALID, f"the store's file {path.name} cannot be created or read: {error.strerror}"
+        ) from None
+
+
+@contextmanager
+def begun(engine: Engine, how: Mapping[str, Mapping[str, Any]]) -> Iterator[Connection]:
+    """A transaction, begun as `READ` or `WRITE` says for this database; committed unless it raises."""
+    dialect = engine.dialect.name
+    with engine.connect() as raw:
+        connection = raw.execution_options(**how[dialect])
+        with connection.begin():
+            if how is WRITE and dialect == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+            yield connection
+
+
+@contextmanager
+def translated(reason: Reason) -> Iterator[None]:
+    """Database errors as ours. The driver's text stays in the chain, for the log."""
+    try:
+        yield
+    except (IntegrityError, DataError, ProgrammingError) as error:
+        raise SluicegateError(Reason.INTERNAL, "the store refused a statement") from error
+    except (DBAPIError, SQLAlchemyError) as error:
+        raise unavailable(reason) from error
+
+
+def unavailable(reason: Reason) -> SluicegateError:
+    """What is said when the database cannot be used: LEDGER_UNAVAILABLE to writers."""
+    if reason is Reason.LEDGER_UNAVAILABLE:
+        return SluicegateError(
+            reason, "the ledger cannot be written now, so nothing was changed or granted: repeat later"
+        )
+    return SluicegateError(reason, "the store cannot be read now: repeat later")

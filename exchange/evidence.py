@@ -1,0 +1,114 @@
+"""Collecting the evidence of one transfer from the exchange, and watching its ledger grow.
+
+What is collected here is verified by `contracts.evidence.verify`, which believes nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts import merkle
+from contracts.canonical import canonical
+from contracts.envelope import Envelope
+from contracts.errors import Reason, SluicegateError
+from contracts.evidence import MAX_EVIDENCE_BYTES, EvidenceBundle, LedgerProof
+from contracts.trust import TrustFile, load_trust, read
+from exchange.config import Profile, write_private_file
+
+if TYPE_CHECKING:
+    from exchange.client import Exchange
+
+
+def trust_of(profile: Profile) -> TrustFile:
+    """The trust file that the profile pins. Raises TRUST_MISSING without one."""
+    if profile.trust is None:
+        raise SluicegateError(
+            Reason.TRUST_MISSING, f"the profile of {profile.subject} names no trust file: set trust in it"
+        )
+    return read_trust(profile.trust)
+
+
+def read_trust(path: Path) -> TrustFile:
+    """A trust file from disk."""
+    try:
+        return load_trust(path.read_bytes())
+    except OSError as error:
+        raise SluicegateError(Reason.TRUST_MISSING, f"cannot read the trust file {path}: {error.strerror}") from None
+
+
+def collect(exchange: Exchange, transfer: str, checkpoint: Envelope | None = None) -> EvidenceBundle:
+    """Every paper of a transfer, with a proof for each of its ledger entries in one checkpoint."""
+    found = exchange.transfer(transfer)
+    head = checkpoint or exchange.checkpoint()
+    size = read(merkle.Checkpoint, head).tree_size
+    proofs = [
+        LedgerProof(
+            index=entry.index,
+            salt=entry.salt,
+            entry=canonical(entry.entry).decode(),
+            path=tuple(item.hex() for item in exchange.inclusion(entry.index, size)),
+            checkpoint=head,
+        )
+        for entry in exchange.entries(resource=found.name)
+        if entry.entry and entry.index < size
+    ]
+    return EvidenceBundle(
+        agreement=exchange.bundle(found.agreement),
+        grant=found.grant,
+        intent=found.intent,
+        receipt=found.receipt,
+        acknowledgement=found.acknowledgement,
+        ledger=tuple(proofs),
+    )
+
+
+def watch_ledger(exchange: Exchange) -> tuple[merkle.Checkpoint, str]:
+    """The newest checkpoint, once it is proved to extend the last one that this profile saw.
+
+    Returns it with a sentence on what was compared, and remembers it in the profile's file. Raises
+    LEDGER_INVALID when the ledger was rewound, forked or signed by another key: both checkpoints are
+    then left as they are, as evidence.
+    """
+    profile = exchange.profile
+    trust = trust_of(profile)
+    envelope = exchange.checkpoint()
+    head = merkle.verify_checkpoint(envelope, trust)
+    known = _last_seen(profile, trust)
+    if known is None:
+        told = "nothing was seen before: this checkpoint is remembered from now on"
+    else:
+        merkle.verify_consistency(
+            known.tree_size,
+            head.tree_size,
+            known.root_bytes,
+            head.root_bytes,
+            exchange.consistency(known.tree_size, head.tree_size) if known.tree_size < head.tree_size else [],
+        )
+        told = f"it extends the checkpoint of {known.tree_size} entries seen at {known.time}"
+    if profile.checkpoint is not None:
+        write_private_file(profile.checkpoint, envelope.to_bytes())
+    return head, told
+
+
+def _last_seen(profile: Profile, trust: TrustFile) -> merkle.Checkpoint | None:
+    if profile.checkpoint is None or not profile.checkpoint.is_file():
+        return None
+    return merkle.verify_checkpoint(Envelope.from_bytes(profile.checkpoint.read_bytes()), trust)
+
+
+def receipt_file(path: Path) -> EvidenceBundle:
+    """An evidence file, or a bare receipt (then nothing but the receipt is there to be verified)."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_EVIDENCE_BYTES + 1)
+    except OSError as error:
+        raise SluicegateError(Reason.INVALID_ARGUMENT, f"cannot read {path}: {error.strerror}") from None
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict) and set(value) == {"payload", "signatures"}:
+        return EvidenceBundle(receipt=Envelope.from_bytes(raw))
+    return EvidenceBundle.from_bytes(raw)

@@ -1,0 +1,414 @@
+"""The ledger: everything that was decided, refusals too, in an append-only tree that anyone can check.
+
+An entry is canonical JSON {event, resource, actor, parties, at, detail}; its leaf hashes 16 random
+bytes and the entry. It is appended in the transaction of the change that it tells of, so neither is
+ever there without the other. The tree (contracts.merkle) keeps the hash of every complete subtree:
+appending and proving read O(log n) rows, whatever the size.
+
+A party sees the entries that concern it; auditors of coordination and supervision see all. For
+anybody else an entry is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from contracts import merkle, trust
+from contracts.canonical import canonical
+from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, sign
+from contracts.errors import Reason, SluicegateError
+from contracts.instants import rfc3339
+from contracts.policy import inputs
+from contracts.policy.engine import Action
+from contracts.trust import PartyKind, Use
+from exchange import decisions, paging, papers
+from exchange.hall import Entropy, Hall
+from exchange.identity import Principal
+from exchange.paging import Page
+from exchange.records import Call
+from exchange.store import Tx
+from exchange.tables import checkpoints, ledger_entries, ledger_nodes, ledger_parties
+
+SALT_BYTES = 16
+_LONGEST_NAME = 300
+_CHUNK = 1000
+
+# Built once: every change appends, and composing a statement costs more than running it.
+_ENTRY, _PARTY, _NODE = sa.insert(ledger_entries), sa.insert(ledger_parties), sa.insert(ledger_nodes)
+_LAST = sa.select(sa.func.max(ledger_entries.c.position))
+_HASH = sa.select(ledger_nodes.c.hash).where(
+    ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
+)
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One leaf. `entry` (canonical JSON) and `salt` are None, `resource` empty once it was erased;
+    `created` is epoch seconds."""
+
+    index: int
+    entry: bytes | None
+    salt: bytes | None
+    leaf_hash: bytes
+    event: str
+    resource: str
+    created: int
+
+    @property
+    def name(self) -> str:
+        """Resource name: ledger/entries/{index}."""
+        return f"ledger/entries/{self.index}"
+
+
+class Inclusion(Struct, frozen=True):
+    """Audit path of leaf `index` in the tree of `tree_size` leaves, leaf level first."""
+
+    index: int
+    tree_size: int
+    path: tuple[bytes, ...]
+
+
+# --- writing
+
+
+def append(
+    tx: Tx, hall: Hall, *, event: str, resource: str, actor: str, parties: Sequence[str], detail: Mapping[str, Any]
+) -> int:
+    """Add an entry in the caller's transaction; returns its index.
+
+    `event` is `noun.verb` in the past (`request.approved`), `actor` the principal's name, `parties` the
+    ids of those it concerns: they will see it. `detail` is JSON, and must hold no secret, no cell value
+    and nothing about a person that could be left out.
+    """
+    entry = {"event": event, "resource": resource, "actor": actor, "parties": parties, "detail": detail}
+    return _write(tx, entropy=hall.entropy, now=hall.clock(), entry=entry)
+
+
+def found(tx: Tx, *, entropy: Entropy, now: int, party: str, keys: Sequence[str]) -> int:
+    """The entry of a party that is there from the founding of the exchange, with its keys' ids."""
+    name = f"parties/{party}"
+    entry = {
+        "event": "party.founded",
+        "resource": name,
+        "actor": name,
+        "parties": [party],
+        "detail": {"keys": list(keys)},
+    }
+    return _write(tx, entropy=entropy, now=now, entry=entry)
+
+
+def restored(tx: Tx, *, entropy: Entropy, now: int) -> int:
+    """The entry of a restored backup: whoever saw a later tree will find it missing, and here is why."""
+    entry = {"event": "ledger.restored", "resource": "ledger", "actor": "operator", "parties": [], "detail": {}}
+    return _write(tx, entropy=entropy, now=now, entry=entry)
+
+
+def refused(
+    hall: Hall,
+    principal: Principal,
+    action: str,
+    resource: str,
+    detail: Mapping[str, Any],
+    *,
+    parties: Sequence[str] = (),
+) -> int:
+    """Record a refusal, in a transaction of its own: what it refuses changed nothing.
+
+    `detail` says why (`exchange.decisions`); `parties` are concerned besides the caller's own.
+    """
+    with hall.store.transaction() as tx:
+        return append(
+            tx,
+            hall,
+            event=f"{action}.refused",
+            resource=resource,
+            actor=principal.name,
+            parties=(principal.party, *parties),
+            detail=detail,
+        )
+
+
+def _write(tx: Tx, *, entropy: Entropy, now: int, entry: Mapping[str, Any]) -> int:
+    position, salt = size(tx), entropy(SALT_BYTES)
+    concerned = sorted(set(entry["parties"]))
+    resource = _printable(entry["resource"])
+    raw = canonical({**entry, "resource": resource, "parties": concerned, "at": rfc3339(now)})
+    leaf = merkle.leaf_hash(salt, raw)
+    row = {"position": position, "leaf": leaf, "salt": salt, "entry": raw, "event": entry["event"]}
+    tx.connection.execute(_ENTRY, {**row, "resource": resource, "created": now})
+    if concerned:
+        tx.connection.execute(_PARTY, [{"position": position, "party": party} for party in concerned])
+    nodes = merkle.append(_reader(tx), position, leaf)
+    tx.connection.execute(_NODE, [{"level": level, "position": index, "hash": value} for level, index, value in nodes])
+    return position
+
+
+def _printable(name: str) -> str:
+    # A refused call may have named anything at all.
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:_LONGEST_NAME])
+
+
+def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reason: str) -> int:
+    """Erase what an entry says, where the law demands it: entry, salt and resource go, its leaf hash
+    and every proof stay. That it was erased, by whom and why, is an entry itself; returns its index.
+
+    Role: dpo of the coordination party. Raises ROLE_MISSING, NOT_FOUND, STATE_WRONG (erased before).
+    """
+    if principal.kind is not PartyKind.COORDINATION or "dpo" not in principal.roles:
+        raise SluicegateError(Reason.ROLE_MISSING, "only a dpo of the coordination party may erase an entry")
+    if not 0 < len(reason.strip()) <= 2000:
+        raise SluicegateError(Reason.INVALID_ARGUMENT, "say in 1 to 2000 characters why the entry is erased")
+    name = f"ledger/entries/{index}"
+    with hall.store.transaction() as tx:
+        done = tx.replay(call)
+        if done is not None:
+            return int(done.rsplit("/", 1)[-1])
+        known = _select(tx, ledger_entries.c.position == index)
+        if not known:
+            raise _missing(name)
+        if known[0].entry is None:
+            raise SluicegateError(Reason.STATE_WRONG, f"{name} was erased before")
+        parties = _concerned(tx, index)
+        gone = sa.update(ledger_entries).where(ledger_entries.c.position == index)
+        tx.connection.execute(gone.values(entry=None, salt=None, resource=""))
+        detail = {"reason": reason.strip()}
+        position = append(
+            tx,
+            hall,
+            event="entry.erased",
+            resource=name,
+            actor=principal.name,
+            parties=(principal.party, *parties),
+            detail=detail,
+        )
+        tx.remember(call, f"ledger/entries/{position}")
+        return position
+
+
+# --- the tree
+
+
+def size(tx: Tx) -> int:
+    """How many entries there are."""
+    last = tx.connection.execute(_LAST).scalar_one()
+    return 0 if last is None else int(last) + 1
+
+
+def _reader(tx: Tx) -> merkle.NodeReader:
+    def read(level: int, index: int) -> bytes:
+        value = tx.connection.execute(_HASH, {"at_level": level, "at_position": index}).scalar_one_or_none()
+        if value is None:
+            raise _corrupt(f"node {level}/{index} of its tree is missing")
+        return bytes(value)
+
+    return read
+
+
+def recheck(tx: Tx) -> int:
+    """Recompute the whole tree from the entries; returns its size. For a restart, a restored backup,
+    an inspection. Raises LEDGER_INVALID at the first thing that does not fit."""
+    total, reader = size(tx), _reader(tx)
+    left: dict[int, bytes] = {}  # of each level, the last node: all that appending ever reads
+    for start in range(0, total, _CHUNK):
+        end, made = min(start + _CHUNK, total), {}
+        for entry in _unbroken(tx, start, end):
+            for level, index, value in merkle.append(lambda level, _: left[level], entry.index, entry.leaf_hash):
+                left[level] = made[level, index] = value
+        if made != _stored_nodes(tx, start, end):
+            raise _corrupt(f"its tree over entries {start} to {end - 1} is not the tree of its entries")
+    for row in tx.connection.execute(sa.select(checkpoints.c.tree_size, checkpoints.c.envelope)):
+        signed = trust.read(merkle.Checkpoint, Envelope.from_bytes(bytes(row.envelope)), Reason.LEDGER_INVALID)
+        if signed.tree_size > total or signed.root_bytes != merkle.root(reader, signed.tree_size):
+            raise _corrupt(f"it does not extend its own checkpoint of size {row.tree_size}")
+    return total
+
+
+def _unbroken(tx: Tx, start: int, end: int) -> Iterator[Entry]:
+    """The entries from `start` to before `end`, each of them checked."""
+    found = _select(tx, ledger_entries.c.position.between(start, end - 1))[::-1]
+    for expected in range(start, end):
+        entry = found[expected - start] if expected - start < len(found) else None
+        if entry is None or entry.index != expected:
+            raise _corrupt(f"entry {expected} is missing")
+        if entry.entry is not None and merkle.leaf_hash(entry.salt or b"", entry.entry) != entry.leaf_hash:
+            raise _corrupt(f"entry {expected} is not what was appended")
+        yield entry
+
+
+def _stored_nodes(tx: Tx, start: int, end: int) -> dict[tuple[int, int], bytes]:
+    """The nodes that entries from `start` to before `end` completed."""
+    node, found = ledger_nodes.c, {}
+    for level in range(end.bit_length()):
+        chosen = sa.select(node.position, node.hash).where(
+            node.level == level, node.position >= start >> level, node.position < end >> level
+        )
+        found.update({(level, row.position): bytes(row.hash) for row in tx.connection.execute(chosen)})
+    return found
+
+
+def _corrupt(why: str) -> SluicegateError:
+    return SluicegateError(Reason.LEDGER_INVALID, f"the stored ledger is damaged: {why}")
+
+
+# --- checkpoints
+
+
+def checkpoint(hall: Hall) -> Envelope:
+    """The newest checkpoint, signed: size, root and time of the tree as it is now.
+
+    One is signed for each size that was asked for, and given again while the ledger has not grown.
+    """
+    with hall.store.read() as tx:
+        known = _checkpoint(tx, size(tx))
+    if known is not None:
+        return known
+    with hall.store.transaction() as tx:
+        total, now = size(tx), hall.clock()
+        known = _checkpoint(tx, total)
+        if known is not None:
+            return known
+        root = merkle.root(_reader(tx), total).hex()
+        origin = f"sluicegate:{hall.checkpoint_key.kid}"
+        head = merkle.Checkpoint(origin=origin, tree_size=total, root=root, time=rfc3339(now))
+        signed = sign(Kind.CHECKPOINT, head, hall.checkpoint_key)
+        tx.connection.execute(sa.insert(checkpoints).values(tree_size=total, created=now, envelope=signed.to_bytes()))
+        return signed
+
+
+def _checkpoint(tx: Tx, tree_size: int) -> Envelope | None:
+    wanted = sa.select(checkpoints.c.envelope).where(checkpoints.c.tree_size == tree_size)
+    raw = tx.connection.execute(wanted).scalar_one_or_none()
+    return None if raw is None else Envelope.from_bytes(bytes(raw))
+
+
+def countersign(hall: Hall, principal: Principal, call: Call | None, document: Envelope) -> Envelope:
+    """Keep a gateway's signature under a checkpoint of ours that it saw grow; returns the checkpoint
+    with all its signatures. Role: gateway. Signing again, or the ninth signature, changes nothing.
+
+    Raises ROLE_MISSING, NOT_FOUND (no such checkpoint of ours), KEY_UNTRUSTED, SIGNATURE_INVALID.
+    """
+    if "gateway" not in principal.roles:
+        raise SluicegateError(Reason.ROLE_MISSING, "only a gateway countersigns checkpoints")
+    head = trust.read(merkle.Checkpoint, document, Reason.INVALID_ARGUMENT)
+    name = f"ledger/checkpoints/{head.tree_size}"
+    with hall.store.transaction() as tx:
+        known = _checkpoint(tx, head.tree_size)
+        if known is None or known.payload != document.payload:
+            raise SluicegateError(Reason.NOT_FOUND, "that is no checkpoint of this ledger: ask for the newest one")
+        if tx.replay(call) is not None:
+            return known
+        added = tuple(token for token in document.signatures if token not in known.signatures)
+        if added:
+            papers.signer(tx, hall, Kind.CHECKPOINT, Envelope(document.payload, added), principal, Use.GATEWAY)
+        if added and len(known.signatures) < MAX_SIGNATURES:
+            known = Envelope(known.payload, (*known.signatures, *added))
+            changed = sa.update(checkpoints).where(checkpoints.c.tree_size == head.tree_size)
+            tx.connection.execute(changed.values(envelope=known.to_bytes()))
+        tx.remember(call, name)
+        return known
+
+
+def _missing(name: str) -> SluicegateError:
+    return SluicegateError(Reason.NOT_FOUND, f"there is no {name}, or you may not see it")
+
+
+# --- reading
+
+
+def _sees_all(principal: Principal) -> bool:
+    return principal.kind in (PartyKind.COORDINATION, PartyKind.SUPERVISION) and "auditor" in principal.roles
+
+
+def _visible(hall: Hall, principal: Principal) -> list[sa.ColumnElement[bool]]:
+    """Condition for the entries that the caller may read, which the policy must allow too. Raises
+    POLICY_REFUSED, on record, and POLICY_UNAVAILABLE."""
+    everything = _sees_all(principal)
+    subject = inputs.Subject(principal.party, principal.kind, principal.subject, principal.roles)
+    asked = inputs.ledger_read(subject, ("*",) if everything else (principal.party,), now=hall.clock())
+    decision = hall.policy.decide(Action.LEDGER_READ, asked)
+    if not decision.allow:
+        refused(hall, principal, "ledger.read", "ledger/entries", decisions.entry(decision))
+        raise decision.refusal()
+    return [] if everything else [_concerns(principal.party)]
+
+
+def entries(
+    hall: Hall, principal: Principal, *, resource: str = "", page_size: int = 0, page_token: str = ""
+) -> Page[Entry]:
+    """The entries that the caller may see, newest first; only those of one resource when it is named."""
+    paging.checked_size(page_size)
+    conditions = _visible(hall, principal)
+    if resource:
+        conditions.append(ledger_entries.c.resource == _printable(resource))
+    with hall.store.read() as tx:
+
+        def fetch(after: str | None, limit: int) -> Sequence[Entry]:
+            older = [] if after is None else [ledger_entries.c.position < int(after)]
+            return _select(tx, *conditions, *older, limit=limit)
+
+        return paging.paged(
+            hall,
+            tx,
+            principal,
+            fetch,
+            lambda entry: str(entry.index),
+            verb="ledger.entries",
+            arguments={"resource": resource},
+            page_size=page_size,
+            page_token=page_token,
+        )
+
+
+def inclusion(hall: Hall, principal: Principal, index: int, tree_size: int) -> Inclusion:
+    """Proof that an entry is in the tree of that size. Raises NOT_FOUND for an entry that the caller
+    may not see, INVALID_ARGUMENT for a size that the ledger has not, or that lacks the entry."""
+    name, visible = f"ledger/entries/{index}", _visible(hall, principal)
+    with hall.store.read() as tx:
+        if not 0 <= index < merkle.MAX_SIZE or not _select(tx, ledger_entries.c.position == index, *visible, limit=1):
+            raise _missing(name)
+        _check_size(tx, tree_size)
+        return Inclusion(index, tree_size, tuple(merkle.inclusion(_reader(tx), index, tree_size)))
+
+
+def consistency(hall: Hall, first: int, second: int) -> tuple[bytes, ...]:
+    """Proof that the tree of size `second` extends the one of size `first`: for anyone, it tells
+    nothing but hashes. Raises INVALID_ARGUMENT for sizes that the ledger has not had."""
+    with hall.store.read() as tx:
+        _check_size(tx, second)
+        return tuple(merkle.consistency(_reader(tx), first, second))
+
+
+def _check_size(tx: Tx, tree_size: int) -> None:
+    total = size(tx)
+    if not 0 <= tree_size <= total:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT, f"the ledger has {total} entries; asked about a tree of {tree_size}"
+        )
+
+
+def _concerns(party: str) -> sa.ColumnElement[bool]:
+    return sa.exists().where(ledger_parties.c.position == ledger_entries.c.position, ledger_parties.c.party == party)
+
+
+def _concerned(tx: Tx, index: int) -> tuple[str, ...]:
+    wanted = sa.select(ledger_parties.c.party).where(ledger_parties.c.position == index)
+    return tuple(tx.connection.execute(wanted).scalars())
+
+
+def _select(tx: Tx, *conditions: sa.ColumnElement[bool], limit: int = _CHUNK) -> list[Entry]:
+    statement = sa.select(ledger_entries).where(*conditions).order_by(ledger_entries.c.position.desc()).limit(limit)
+    return [
+        Entry(
+            index=row.position,
+            entry=row.entry,
+            salt=row.salt,
+            leaf_hash=bytes(row.leaf),
+            event=row.event,
+            resource=row.resource,
+            created=row.created,
+        )
+        for row in tx.connection.execute(statement)
+    ]

@@ -1,0 +1,222 @@
+"""What surrounds every call: observe, bound, authenticate, translate.
+
+One context manager serves all call kinds. Inside it the servicer finds its caller with `caller()`.
+Whatever leaves it is a `SluicegateError` turned into a status; the text of anything else stays in
+the log under the request id that the client is given.
+
+Deadline and token are looked at before the message is read: who has no business here holds no thread
+by sending it slowly, or never.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import traceback
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+
+from contracts.errors import Reason, SluicegateError
+from exchange.identity import Authenticator, Principal
+from exchange.rpc.status import to_status
+
+log = logging.getLogger("sluicegate.rpc")
+
+HEALTH, REFLECTION = "/grpc.health.v1.Health/", "/grpc.reflection."
+STREAMS_WITHOUT_DEADLINE = ("/exchange.v1.AgreementService/WatchAgreements",)
+NO_DEADLINE = 10**9  # time_remaining() of a call without deadline is about 9.2e18 seconds
+# Reflection is open to anybody and its stream holds a thread: so many at once, for so many seconds.
+REFLECTIONS, REFLECTION_LIFE = 4, 30.0
+MESSAGE_WITHIN = 5.0  # seconds that the message of a call without deadline may take
+# Exit codes of refusals, which the use cases put on record: allowed to act, by the contract, in that state.
+REFUSED = (4, 5, 6)
+# gRPC codes of what is no caller's fault, so that its cause belongs into the log.
+OUR_FAULT = ("INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+
+_caller: ContextVar[Principal] = ContextVar("caller")
+
+
+def caller() -> Principal:
+    """The authenticated principal of the running call."""
+    try:
+        return _caller.get()
+    except LookupError:
+        raise SluicegateError(Reason.TOKEN_MISSING, "the call carries no bearer token") from None
+
+
+class RateLimit:
+    """A token bucket per key, refilled evenly; remembers at most 10,000 keys. `what` is what is counted."""
+
+    def __init__(self, per_minute: int, what: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._size, self._what, self._now = per_minute / 60, float(per_minute), what, now
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, key: str) -> None:
+        """Spend one; raises RATE_LIMITED with the seconds to wait when there is none left."""
+        self._demand(key, spend=1.0)
+
+    def demand(self, key: str) -> None:
+        """Raise RATE_LIMITED when there is none left, without spending."""
+        self._demand(key, spend=0.0)
+
+    def _demand(self, key: str, *, spend: float) -> None:
+        with self._lock:
+            now = self._now()
+            level, seen = self._buckets.pop(key, (self._size, now))
+            level = min(self._size, level + (now - seen) * self._rate)
+            self._buckets[key] = (level - spend if level >= 1 else level, now)
+            if len(self._buckets) > 10_000:
+                self._buckets.popitem(last=False)
+        if level < 1:
+            wait = max(1, round((1 - level) / self._rate))
+            raise SluicegateError(
+                Reason.RATE_LIMITED,
+                f"too many {self._what}; wait {wait} s",
+                metadata={"retryAfterSeconds": str(wait)},
+            )
+
+
+class Surround(grpc.ServerInterceptor):
+    """The one interceptor of the exchange."""
+
+    def __init__(
+        self, authenticator: Authenticator, *, max_deadline: int, calls_per_minute: int, refusals_per_minute: int
+    ) -> None:
+        self._authenticator = authenticator
+        self._max_deadline = max_deadline
+        self._calls = RateLimit(calls_per_minute, "calls")
+        self._refusals = RateLimit(refusals_per_minute, "refused calls")
+        self._reflections = threading.BoundedSemaphore(REFLECTIONS)
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Wrap the handler of one call, whatever its kind."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(HEALTH):
+            return handler
+        if method.startswith(REFLECTION):
+            return self._reflected(handler)
+        # On the wire a single message is a stream of one: read as a stream, it is read when we ask for it.
+        if handler.response_streaming:
+
+            def stream(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+                with self._around(method, context):
+                    yield from handler.unary_stream(_soon(requests, context), context)
+
+            return grpc.stream_stream_rpc_method_handler(
+                stream, handler.request_deserializer, handler.response_serializer
+            )
+
+        def unary(requests: Any, context: grpc.ServicerContext) -> Any:
+            with self._around(method, context):
+                return handler.unary_unary(_only(requests), context)
+
+        return grpc.stream_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+
+    def _reflected(self, handler: Any) -> Any:
+        def stream(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            if not self._reflections.acquire(blocking=False):
+                busy = SluicegateError(Reason.RATE_LIMITED, "too many ask for the protocol at once; repeat later")
+                context.abort_with_status(to_status(busy, str(uuid.uuid4())))
+            timer = threading.Timer(REFLECTION_LIFE, context.cancel)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield from handler.stream_stream(requests, context)
+            finally:
+                timer.cancel()
+                self._reflections.release()
+
+        return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+
+    @contextlib.contextmanager
+    def _around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        started, token = time.monotonic(), None
+        line = {"request": str(uuid.uuid4()), "method": method.rsplit("/", 1)[-1], "principal": "-", "outcome": "OK"}
+        try:
+            self._bound(method, context)
+            who = self._authenticator.authenticate(_bearer(context))
+            line["principal"] = who.name
+            self._calls.take(who.name)
+            self._refusals.demand(who.name)
+            token = _caller.set(who)
+            yield
+        except SluicegateError as error:
+            if token is not None and error.traits.exit_code in REFUSED:
+                with contextlib.suppress(SluicegateError):
+                    self._refusals.take(line["principal"])
+            self._abort(error, line, context)
+        except (GeneratorExit, grpc.RpcError):
+            line["outcome"] = "CANCELLED"
+            raise
+        except Exception as error:  # noqa: BLE001 - its text must not reach the caller
+            unknown = SluicegateError(Reason.INTERNAL, f"an unexpected error; its id is {line['request']}")
+            unknown.__cause__ = error
+            self._abort(unknown, line, context)
+        finally:
+            if token is not None:
+                # A stream's generator may be closed from another thread's context.
+                with contextlib.suppress(ValueError):
+                    _caller.reset(token)
+            took = round((time.monotonic() - started) * 1000, 1)
+            log.log(logging.ERROR if "error" in line else logging.INFO, json.dumps({**line, "ms": took}))
+
+    @staticmethod
+    def _abort(error: SluicegateError, line: dict[str, str], context: grpc.ServicerContext) -> None:
+        """End the call with the error; what caused it goes to the log alone. Always raises."""
+        line["outcome"] = error.reason.value
+        if error.traits.code in OUR_FAULT:
+            line["error"] = "".join(traceback.format_exception(error.__cause__ or error))
+        context.abort_with_status(to_status(error, line["request"]))
+
+    def _bound(self, method: str, context: grpc.ServicerContext) -> None:
+        if method in STREAMS_WITHOUT_DEADLINE:
+            return
+        remaining, most = context.time_remaining(), {"maxDeadlineSeconds": str(self._max_deadline)}
+        if remaining is None or remaining > NO_DEADLINE:
+            raise SluicegateError(
+                Reason.DEADLINE_REQUIRED, f"set a deadline of at most {self._max_deadline} s", metadata=most
+            )
+        if remaining > self._max_deadline + 1:
+            raise SluicegateError(
+                Reason.DEADLINE_REQUIRED,
+                f"the deadline is {remaining:.0f} s away; at most {self._max_deadline} s are allowed",
+                metadata=most,
+            )
+
+
+def _only(requests: Iterator[Any]) -> Any:
+    """The one message of a call. Waits for it, at most until the deadline."""
+    for request in requests:
+        return request
+    raise SluicegateError(Reason.INVALID_ARGUMENT, "the call brought no message")
+
+
+def _soon(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+    """The one message of a stream that needs no deadline: without it the call ends shortly."""
+    timer = threading.Timer(MESSAGE_WITHIN, context.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        return _only(requests)
+    finally:
+        timer.cancel()
+
+
+def _bearer(context: grpc.ServicerContext) -> str:
+    values = [value for key, value in context.invocation_metadata() if key == "authorization"]
+    if not values:
+        raise SluicegateError(Reason.TOKEN_MISSING, "send the header authorization: Bearer <token>")
+    value = values[0]
+    if len(values) > 1 or not isinstance(value, str) or value[:7].lower() != "bearer ":
+        raise SluicegateError(Reason.TOKEN_INVALID, "the header authorization must be one Bearer token")
+    return value[7:].strip()

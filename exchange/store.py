@@ -1,0 +1,398 @@
+"""The store: records, replays and transactions over SQLite (the default) or PostgreSQL.
+
+    with store.transaction() as tx:
+        tx.insert(record)
+        ledger.append(tx, hall, ...)
+
+One writer at a time on both databases: SQLite by `BEGIN IMMEDIATE`, PostgreSQL by an advisory lock.
+Nearly every change appends to the ledger, which is a sequence anyway; in return a use case may read,
+decide and write without a second thought about races. Keep a write transaction short: decide policy
+before it, and check again inside what may have changed. Readers never wait.
+
+A commit that returned is on the disk. When the database cannot be written a transaction raises
+LEDGER_UNAVAILABLE, a read UNAVAILABLE, and nothing has changed; only a connection that breaks during
+the commit itself leaves the outcome open, and a repeat with the same request id settles it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from contracts.errors import Reason, SluicegateError
+from exchange import tables
+from exchange.databases import PATIENCE, READ, WRITE, Line, begun, open_engine, translated, unavailable
+from exchange.records import Call, Record
+from exchange.tables import SHELVES, Shelf
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """In `where`: the column is smaller than this."""
+
+    value: int
+
+
+Wanted = Mapping[str, object]
+
+
+class Tx:
+    """One transaction. Use it only inside the `with` that gave it, in that thread."""
+
+    def __init__(self, connection: Connection, *, writing: bool) -> None:
+        self.connection = connection
+        self._writing = writing
+
+    # --- records
+
+    def insert(self, record: R) -> R:
+        """Add a record as it stands. Raises ALREADY_EXISTS when its name, or another value that must
+        be unique (`live_key`, `issuer`), is taken."""
+        self._must_write()
+        shelf = SHELVES[type(record)]
+        if self.connection.execute(_insertion(self.dialect, type(record)), _row(shelf, record)).one_or_none() is None:
+            raise self._taken(shelf, record)
+        self._write_lists(shelf, record)
+        return record
+
+    def get(self, kind: type[R], name: str) -> R | None:
+        """The record of that name, or None."""
+        if not name.isprintable():  # no name of ours, and NUL is an error to PostgreSQL
+            return None
+        body = self.connection.execute(_body_of(kind), {"wanted": name}).scalar_one_or_none()
+        return None if body is None else _decoder(kind).decode(body)
+
+    def replace(self, record: R, *, expected_version: int) -> R:
+        """Put the record in the place of its predecessor, if that still has `expected_version`.
+
+        Returns it with the next version. Raises ETAG_MISMATCH when somebody was faster, NOT_FOUND
+        when there is none, ALREADY_EXISTS when a unique value is taken.
+        """
+        self._must_write()
+        shelf = SHELVES[type(record)]
+        table = shelf.table
+        changed = msgspec.structs.replace(record, version=expected_version + 1)
+        statement = sa.update(table).where(table.c.name == record.name, table.c.version == expected_version)
+        try:
+            count = self.connection.execute(statement.values(_row(shelf, changed))).rowcount
+        except IntegrityError as error:
+            raise self._taken(shelf, record) from error
+        if count != 1:
+            if self.get(type(record), record.name) is None:
+                raise SluicegateError(Reason.NOT_FOUND, f"there is no {record.name}, or you may not see it")
+            raise SluicegateError(
+                Reason.ETAG_MISMATCH, f"{record.name} changed since you read it: read it again, then repeat"
+            )
+        self._write_lists(shelf, changed)
+        return changed
+
+    def page(
+        self,
+        kind: type[R],
+        *,
+        where: Wanted | None = None,
+        either: Wanted | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[R]:
+        """Up to `limit` records, newest first, that follow the one named `after`.
+
+        `where` must all hold, of `either` one. A value is compared as it is; a tuple means any of,
+        None means empty, `Below(n)` smaller; for a list attribute it asks whether the list has it.
+        Raises PAGE_TOKEN_INVALID when `after` names nothing.
+        """
+        statement = _page_of(kind, _asked(where), None if either is None else _asked(either), after is not None)
+        values = {**_values("where", where or {}), **_values("either", either or {}), "most": limit}
+        if after is not None:
+            values["before"] = self._seq(SHELVES[kind], after)
+        return [_decoder(kind).decode(row.body) for row in self.connection.execute(statement, values)]
+
+    def count(self, kind: type[Record], *, where: Wanted | None = None, either: Wanted | None = None) -> int:
+        """How many records match; see `page`."""
+        shelf = SHELVES[kind]
+        statement = sa.select(sa.func.count()).select_from(shelf.table).where(*_conditions(shelf, where, either))
+        return int(self.connection.execute(statement).scalar_one())
+
+    def conditions(
+        self, kind: type[Record], *, where: Wanted | None = None, either: Wanted | None = None
+    ) -> Sequence[sa.ColumnElement[bool]]:
+        """What `page` would ask, for statements of other modules."""
+        return _conditions(SHELVES[kind], where, either)
+
+    # --- replays
+
+    def replay(self, call: Call | None) -> str | None:
+        """Name of the resource that this very call already made or changed, or None if it is new.
+
+        Raises REQUEST_ID_REUSED when the caller used the id for another method or body.
+        """
+        if call is None:
+            return None
+        key = {"who": call.principal, "which": call.request_id}
+        found = self.connection.execute(_REPLAYED, key).one_or_none()
+        if found is None:
+            return None
+        if (found.method, found.body_digest) != (call.method, call.body_digest):
+            raise SluicegateError(
+                Reason.REQUEST_ID_REUSED,
+                f"the request id was already used for another {found.method}: use a fresh UUID",
+                metadata={"request_id": call.request_id[:64]},
+            )
+        return str(found.name)
+
+    def remember(self, call: Call | None, name: str) -> None:
+        """Note that `call` was answered with resource `name`. In the transaction of the change."""
+        self._must_write()
+        if call is not None:
+            self.connection.execute(_REMEMBERED, {**msgspec.structs.asdict(call), "name": name})
+
+    # --- facts
+
+    def fact(self, name: str) -> bytes | None:
+        """A fact of the store itself, or None."""
+        table = tables.facts
+        return self.connection.execute(sa.select(table.c.value).where(table.c.name == name)).scalar_one_or_none()
+
+    def settle(self, name: str, value: bytes) -> bytes:
+        """Set a fact once; returns what it is, which an earlier writer may have decided."""
+        self._must_write()
+        self.connection.execute(self._insert(tables.facts).values(name=name, value=value).on_conflict_do_nothing())
+        return self.fact(name) or value
+
+    # --- inside
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.connection.dialect.name
+
+    def _must_write(self) -> None:
+        if not self._writing:
+            raise SluicegateError(Reason.INTERNAL, "a change was attempted in a reading transaction")
+
+    def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
+    def _seq(self, shelf: Shelf, name: str) -> int:
+        table = shelf.table
+        seq = self.connection.execute(sa.select(table.c.seq).where(table.c.name == name)).scalar_one_or_none()
+        if seq is None:
+            raise SluicegateError(
+                Reason.PAGE_TOKEN_INVALID, "the page token points to nothing: start again without one"
+            )
+        return int(seq)
+
+    def _taken(self, shelf: Shelf, record: Record) -> SluicegateError:
+        unique = [c.name for c in shelf.table.columns if c.unique and getattr(record, c.name, None) is not None]
+        what = " or its ".join([f"name {record.name}", *unique])
+        return SluicegateError(
+            Reason.ALREADY_EXISTS, f"the {what} is taken: choose another, or change the existing one"
+        )
+
+    def _write_lists(self, shelf: Shelf, record: Record) -> None:
+        for attribute, side in shelf.lists.items():
+            self.connection.execute(sa.delete(side).where(side.c.owner == record.name))
+            values = [{"owner": record.name, "value": value} for value in sorted(set(getattr(record, attribute)))]
+            if values:
+                self.connection.execute(sa.insert(side), values)
+
+
+class Store:
+    """A database of one exchange. `url` is `sqlite:///path/to/file` or `postgresql://user@host/name`.
+
+    `patience` is how many seconds a writer waits for the one before it. Raises CONFIG_INVALID for
+    any other URL. Nothing is read before `migrate` ran once.
+    """
+
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._line = Line()
+        self._open = threading.local()
+        self.engine = open_engine(url, patience)
+
+    def __repr__(self) -> str:
+        return f"Store({self.engine.url.render_as_string(hide_password=True)!r})"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Tx]:
+        """A transaction that may write: all of it is committed, durably, or on any exception nothing.
+
+        Raises LEDGER_UNAVAILABLE when the database cannot be written or the writer's turn does not
+        come in time, INTERNAL when this thread already holds one (it would wait for itself).
+        """
+        if getattr(self._open, "writing", False):
+            raise SluicegateError(Reason.INTERNAL, "a transaction was begun inside another")
+        if not self._line.enter(self._patience):
+            raise unavailable(Reason.LEDGER_UNAVAILABLE)
+        self._open.writing = True
+        try:
+            with translated(Reason.LEDGER_UNAVAILABLE), begun(self.engine, WRITE) as connection:
+                yield Tx(connection, writing=True)
+        finally:
+            self._open.writing = False
+            self._line.leave()
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """A transaction that reads one consistent state. Raises UNAVAILABLE when it cannot be read."""
+        with translated(Reason.UNAVAILABLE), begun(self.engine, READ) as connection:
+            yield Tx(connection, writing=False)
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's shape; does nothing when they are. Safe to run from
+        several processes at once. Raises CONFIG_INVALID when the database is newer than this code."""
+        from exchange.migrations import upgrade
+
+        with translated(Reason.UNAVAILABLE), begun(self.engine, WRITE) as connection:
+            upgrade(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def match_etag(record: Record, etag: str, *, required: bool = True) -> int:
+    """The version to pass as `expected_version`, when `etag` is that of `record`.
+
+    Raises ETAG_MISMATCH otherwise. With `required` false an empty etag stands for any version.
+    """
+    if etag == record.etag or (not etag and not required):
+        return record.version
+    if not etag:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT, f"the etag of {record.name} is missing: read it, then repeat with its etag"
+        )
+    raise SluicegateError(Reason.ETAG_MISMATCH, f"{record.name} changed since you read it: read it again, then repeat")
+
+
+# --- statements that every call needs, built once: composing one costs more than running it
+
+_REPLAYED = sa.select(tables.calls).where(
+    tables.calls.c.principal == sa.bindparam("who"), tables.calls.c.request_id == sa.bindparam("which")
+)
+_REMEMBERED = sa.insert(tables.calls)
+
+
+@cache
+def _body_of(kind: type[Record]) -> sa.Select[Any]:
+    table = SHELVES[kind].table
+    return sa.select(table.c.body).where(table.c.name == sa.bindparam("wanted"))
+
+
+@cache
+def _page_of(kind: type[Record], where: _Asked, either: _Asked | None, following: bool) -> sa.Select[Any]:
+    """The statement of `Tx.page` for these attributes; their values are bound when it runs."""
+    shelf = SHELVES[kind]
+    table = shelf.table
+    statement = sa.select(table.c.body).where(*_bound(shelf, "where", where))
+    if either is not None:
+        statement = statement.where(sa.or_(sa.false(), *_bound(shelf, "either", either)))
+    if following:
+        statement = statement.where(table.c.seq < sa.bindparam("before"))
+    return statement.order_by(table.c.seq.desc()).limit(sa.bindparam("most"))
+
+
+@cache
+def _insertion(dialect: str, kind: type[Record]) -> sa.Executable:
+    table = SHELVES[kind].table
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return insert.on_conflict_do_nothing().returning(table.c.seq)
+
+
+# --- rows
+
+
+def _row(shelf: Shelf, record: Record) -> dict[str, Any]:
+    values = {name: _plain(getattr(record, name)) for name in ("version", "created", "updated", *shelf.columns)}
+    return {**values, "body": msgspec.json.encode(record)}
+
+
+def _plain(value: object) -> object:
+    # psycopg would write an enumeration's name, not its value.
+    return value.value if isinstance(value, Enum) else value
+
+
+@cache
+def _decoder(kind: type[R]) -> msgspec.json.Decoder[R]:
+    # Tolerant of attributes it does not know: a newer exchange may have written beside this one.
+    return msgspec.json.Decoder(kind)
+
+
+# --- conditions
+
+_Form = Literal["is", "none", "any", "below"]
+_Asked = tuple[tuple[str, _Form], ...]  # attributes, and how each is compared
+
+
+def _conditions(shelf: Shelf, where: Wanted | None, either: Wanted | None) -> Sequence[sa.ColumnElement[bool]]:
+    conditions = [_condition(shelf, name, value) for name, value in (where or {}).items()]
+    if either is not None:
+        conditions.append(sa.or_(sa.false(), *(_condition(shelf, name, value) for name, value in either.items())))
+    return conditions
+
+
+def _condition(shelf: Shelf, name: str, value: object) -> sa.ColumnElement[bool]:
+    return _compare(shelf, name, _form(value), _operand(value))
+
+
+def _bound(shelf: Shelf, prefix: str, asked: _Asked) -> list[sa.ColumnElement[bool]]:
+    """The conditions with parameters in the place of values; `_values` gives them by the same names."""
+    return [
+        _compare(shelf, name, form, sa.bindparam(f"{prefix}_{name}", expanding=form == "any")) for name, form in asked
+    ]
+
+
+def _asked(wanted: Wanted | None) -> _Asked:
+    return tuple((name, _form(value)) for name, value in (wanted or {}).items())
+
+
+def _values(prefix: str, wanted: Wanted) -> dict[str, object]:
+    return {f"{prefix}_{name}": _operand(value) for name, value in wanted.items() if value is not None}
+
+
+def _form(value: object) -> _Form:
+    if isinstance(value, Below):
+        return "below"
+    if isinstance(value, tuple | list | set | frozenset):
+        return "any"
+    return "none" if value is None else "is"
+
+
+def _operand(value: object) -> Any:
+    if isinstance(value, Below):
+        return value.value
+    return sorted(value) if isinstance(value, tuple | list | set | frozenset) else value
+
+
+def _compare(shelf: Shelf, name: str, form: _Form, operand: Any) -> sa.ColumnElement[bool]:
+    if name in shelf.lists:
+        side = shelf.lists[name]
+        return sa.exists().where(side.c.owner == shelf.table.c.name, _compare_column(side.c.value, form, operand))
+    if name not in (*shelf.columns, "created", "updated"):
+        raise SluicegateError(
+            Reason.INTERNAL, f"{shelf.table.name} cannot be asked by {name}: it is no column of exchange.tables"
+        )
+    return _compare_column(shelf.table.c[name], form, operand)
+
+
+def _compare_column(column: sa.ColumnElement[Any], form: _Form, operand: Any) -> sa.ColumnElement[bool]:
+    compared: dict[_Form, Callable[[], sa.ColumnElement[bool]]] = {
+        "below": lambda: column < operand,
+        "any": lambda: column.in_(operand),
+        "none": lambda: column.is_(None),
+        "is": lambda: column == operand,
+    }
+    return compared[form]()

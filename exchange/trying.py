@@ -1,0 +1,136 @@
+"""`contract test`: every purpose of a contract rehearsed on real data, before anything is published."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from connectors import sources
+from connectors.rehearsal import DryRun, dry_run
+from contracts import plan, standard
+from contracts.errors import Reason, SluicegateError, Violation, nearest
+from contracts.model import Contract
+from contracts.odcs import LoadedContract
+
+FORMATS = ("parquet", "csv", "ndjson", "arrow")
+ENDINGS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow", ".ipc": "arrow"}
+# Reasons that say something about one purpose; any other is about the data, or ours, and ends the test.
+OF_THE_PURPOSE = (Reason.PLAN_REFUSED, Reason.BOUNDS_NOT_MET)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How one purpose went. `run` is None when its plan was refused; then `violations` say why."""
+
+    purpose: str
+    run: DryRun | None
+    violations: tuple[Violation, ...] = ()
+
+    @property
+    def passes(self) -> bool:
+        """Whether a release would be made."""
+        return self.run is not None and self.run.passes
+
+    @property
+    def sample(self) -> pl.DataFrame | None:
+        """Ten rows as they would leave."""
+        return self.run.sample if self.run is not None else None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What stands in the way, a line each."""
+        if self.run is None or self.run.passes:
+            return tuple(str(violation) for violation in self.violations)
+        run = self.run
+        if run.rows_suppressed >= run.rows_in:
+            return ("no row would be left: coarser masks, or fewer fields, make larger classes",)
+        return (
+            f"the bounds hold only without {run.share:.2%} of the rows, allowed is {run.max_suppression:.0%}: coarser "
+            "masks on the worst columns, or fewer fields, make larger classes",
+        )
+
+    def figures(self) -> dict[str, object]:
+        """Suppression, bounds met and worst columns, for a person."""
+        if self.run is None:
+            return {"plan": "refused"}
+        run = self.run
+        lowest = "" if run.exact else "at least "
+        figures: dict[str, object] = {
+            "rows": f"{run.rows_in:,}",
+            "suppressed": f"{run.rows_suppressed:,} ({run.share:.2%}; allowed {run.max_suppression:.0%})",
+        }
+        if run.k_required:
+            figures |= {
+                "classes": f"{run.classes:,}, of which {run.classes_failing:,} miss a bound",
+                "k": f"{lowest}{run.k_met} (required {run.k_required}; {run.k_lowest} before suppression)",
+                "l": [f"{name} {met} (required {run.l_required[name]})" for name, met in run.l_met.items()] or "-",
+                "risk": f"highest {run.highest_risk:.3f}, mean {run.mean_risk:.3f}",
+            }
+        if run.rows_suppressed or run.classes_failing:
+            figures["worst columns"] = [
+                f"{c.name} (without it {c.suppressed_without:,} suppressed)" for c in run.columns[:3]
+            ]
+        return figures
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for a program."""
+        run = self.run
+        return {
+            "purpose": self.purpose,
+            "passes": self.passes,
+            "problems": list(self.problems),
+            "rowsIn": run.rows_in if run else 0,
+            "rowsSuppressed": run.rows_suppressed if run else 0,
+            "kRequired": run.k_required if run else 0,
+            "kMet": run.k_met if run else 0,
+            "lRequired": run.l_required if run else {},
+            "lMet": run.l_met if run else {},
+            "worstColumns": [c.name for c in run.columns] if run else [],
+            "sample": run.sample.rows(named=True) if run else [],
+        }
+
+
+def format_of(data: Path, form: str | None) -> sources.Format:
+    """The format that is named, else told by the ending, else Parquet. Raises INVALID_ARGUMENT."""
+    chosen = form or ENDINGS.get(data.suffix.lower(), "parquet")
+    if chosen not in FORMATS:
+        raise SluicegateError(Reason.INVALID_ARGUMENT, f"no such format: {chosen[:40]!r}; {nearest(chosen, FORMATS)}")
+    return chosen  # type: ignore[return-value]
+
+
+def source_settings(data: Path, form: str | None) -> sources.SourceSettings:
+    """Where to read from. Raises INVALID_ARGUMENT for a file that is not there, or an unknown format."""
+    if not any(mark in str(data) for mark in "*?[") and not data.exists():
+        raise SluicegateError(Reason.INVALID_ARGUMENT, f"there is no file, folder or glob {data}")
+    return sources.SourceSettings(path=str(data.absolute()), format=format_of(data, form))
+
+
+def try_contract(
+    loaded: LoadedContract, data: Path, *, purpose: str | None = None, form: str | None = None
+) -> tuple[Tried, ...]:
+    """Rehearse one purpose, or all. Raises SOURCE_UNAVAILABLE, DATA_INVALID, INVALID_ARGUMENT."""
+    contract = loaded.contract
+    if purpose is not None and purpose not in contract.purposes:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT, f"no such purpose: {purpose[:60]!r}; {nearest(purpose, contract.purposes)}"
+        )
+    source = sources.open(source_settings(data, form))
+    names = (purpose,) if purpose is not None else tuple(contract.purposes)
+    with tempfile.TemporaryDirectory() as scratch:
+        return tuple(_try(contract, name, source, Path(scratch) / "spool") for name in names)
+
+
+def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path) -> Tried:
+    rules = standard.load(contract.sharing.standard)
+    try:
+        compiled = plan.compile(plan.terms_for(contract, purpose), contract, source.schema(), rules)
+        return Tried(purpose, dry_run(compiled, source, spool=spool, entropy=os.urandom))
+    except SluicegateError as error:
+        if error.reason not in OF_THE_PURPOSE:
+            raise
+        return Tried(purpose, None, error.violations or (Violation(purpose, error.message),))

@@ -1,0 +1,552 @@
+"""What every store does, whatever the database."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import Reason, SluicegateError
+from contracts.trust import PartyKind
+from exchange import tables
+from exchange.records import Agreement, Call, Contract, Dataset, Party, Person, Request
+from exchange.store import Below, Store, Tx, match_etag
+from tests.halls import party_record, refused
+
+
+def person(number: int, party: str = "metro-planning", *, created: int = 1) -> Person:
+    subject = f"p{number}@metro.example"
+    name = f"parties/{party}/principals/{subject}"
+    return Person(name=name, party=party, subject=subject, roles=("admin",), created=created, updated=created)
+
+
+def request(name: str, provider: str = "a", consumer: str = "b", state: str = "SUBMITTED") -> Request:
+    return Request(
+        name=f"requests/{name}",
+        provider=provider,
+        consumer=consumer,
+        requester="x@b.example",
+        dataset="d",
+        contract="c",
+        purpose="p",
+        fields=("f",),
+        state=state,  # type: ignore[arg-type]
+        statement=b"\x00\xff",
+        approvals_needed=1,
+        created=1,
+        updated=1,
+    )
+
+
+def agreement(name: str, live_key: str | None, not_after: int = 100) -> Agreement:
+    return Agreement(
+        name=f"agreements/{name}",
+        provider="a",
+        consumer="b",
+        dataset="d",
+        contract="c",
+        request="requests/r",
+        purpose="p",
+        fields=("f",),
+        state="ACTIVE",
+        statement=b"{}",
+        digest="sha256:0",
+        unsigned_parties=(),
+        not_before=1,
+        not_after=not_after,
+        gateway="g",
+        live_key=live_key,
+        created=1,
+        updated=1,
+    )
+
+
+@pytest.fixture
+def parties(store: Store) -> Store:
+    with store.transaction() as tx:
+        tx.insert(party_record("metro-planning"))
+        tx.insert(party_record("health-bureau", PartyKind.DEPARTMENT))
+    return store
+
+
+# --- records
+
+
+def test_a_record_comes_back_as_it_was(parties: Store) -> None:
+    wish = request("r-1")
+    with parties.transaction() as tx:
+        assert tx.insert(wish) == wish
+    with parties.read() as tx:
+        assert tx.get(Request, wish.name) == wish
+        assert tx.get(Request, "requests/none") is None
+        assert tx.get(Party, wish.name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["requests/\x00", "requests/\ud800", "", "requests/" + "x" * 10_000, "'; DROP TABLE requests"]
+)
+def test_a_strange_name_is_just_not_there(store: Store, name: str) -> None:
+    with store.read() as tx:
+        assert tx.get(Request, name) is None
+
+
+def test_a_name_is_taken_once(parties: Store) -> None:
+    with parties.transaction() as tx:
+        tx.insert(person(1))
+    with refused(Reason.ALREADY_EXISTS), parties.transaction() as tx:
+        tx.insert(person(1))
+
+
+def test_a_taken_name_does_not_spoil_the_rest_of_the_transaction(parties: Store) -> None:
+    with parties.transaction() as tx:
+        tx.insert(person(1))
+        with refused(Reason.ALREADY_EXISTS):
+            tx.insert(person(1))
+        tx.insert(person(2))
+    with parties.read() as tx:
+        assert tx.count(Person) == 2
+
+
+def test_one_issuer_speaks_for_one_party(parties: Store) -> None:
+    impostor = msgspec.structs.replace(party_record("other"), issuer="https://issuer.metro-planning.example")
+    with refused(Reason.ALREADY_EXISTS) as caught, parties.transaction() as tx:
+        tx.insert(impostor)
+    assert "issuer" in caught.value.message
+
+
+def test_one_live_agreement_per_dataset_and_consumer(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.insert(request("r"))
+        first = tx.insert(agreement("a-1", "a/d/b"))
+        tx.insert(agreement("a-2", None))
+        tx.insert(agreement("a-3", None))
+    with refused(Reason.ALREADY_EXISTS), store.transaction() as tx:
+        tx.insert(agreement("a-4", "a/d/b"))
+    with refused(Reason.ALREADY_EXISTS), store.transaction() as tx:
+        tx.replace(agreement("a-2", "a/d/b"), expected_version=1)
+    with store.transaction() as tx:
+        tx.replace(msgspec.structs.replace(first, live_key=None), expected_version=1)
+        tx.insert(agreement("a-4", "a/d/b"))
+
+
+def test_a_record_must_refer_to_what_exists(store: Store) -> None:
+    with refused(Reason.INTERNAL), store.transaction() as tx:
+        tx.insert(person(1, party="nobody"))
+
+
+def test_replace_counts_versions(parties: Store) -> None:
+    with parties.transaction() as tx:
+        before = tx.insert(person(1))
+        after = tx.replace(msgspec.structs.replace(before, roles=("dpo",)), expected_version=1)
+    assert (after.version, after.roles, after.etag) == (2, ("dpo",), '"2"')
+    with parties.read() as tx:
+        assert tx.get(Person, before.name) == after
+
+
+def test_replace_refuses_a_stale_version(parties: Store) -> None:
+    with parties.transaction() as tx:
+        before = tx.insert(person(1))
+        tx.replace(before, expected_version=1)
+    with refused(Reason.ETAG_MISMATCH), parties.transaction() as tx:
+        tx.replace(before, expected_version=1)
+    with refused(Reason.NOT_FOUND), parties.transaction() as tx:
+        tx.replace(person(9), expected_version=1)
+
+
+def test_an_etag_stands_for_a_version() -> None:
+    record = msgspec.structs.replace(person(1), version=3)
+    assert match_etag(record, '"3"') == 3
+    assert match_etag(record, "", required=False) == 3
+    with refused(Reason.ETAG_MISMATCH):
+        match_etag(record, '"2"')
+    with refused(Reason.ETAG_MISMATCH):
+        match_etag(record, "3", required=False)
+    with refused(Reason.INVALID_ARGUMENT):
+        match_etag(record, "")
+
+
+def test_an_attribute_that_is_not_known_yet_is_read_over(parties: Store) -> None:
+    with parties.transaction() as tx:
+        stored = tx.insert(person(1))
+        table = tables.SHELVES[Person].table
+        newer = msgspec.json.encode({**msgspec.to_builtins(stored), "nickname": "x"})
+        tx.connection.execute(sa.update(table).values(body=newer))
+    with parties.read() as tx:
+        assert tx.get(Person, stored.name) == stored
+
+
+# --- listing
+
+
+def names(tx: Tx, **arguments: object) -> list[str]:
+    return [record.name.rsplit("/", 1)[-1] for record in tx.page(Request, **arguments)]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def wishes(store: Store) -> Store:
+    rows = [
+        ("1", "a", "b", "SUBMITTED"),
+        ("2", "a", "c", "APPROVED"),
+        ("3", "b", "a", "SUBMITTED"),
+        ("4", "c", "b", "REJECTED"),
+    ]
+    with store.transaction() as tx:
+        for row in rows:
+            tx.insert(request(*row))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, "4321"),
+        ({"limit": 2}, "43"),
+        ({"after": "requests/3"}, "21"),
+        ({"where": {"provider": "a"}}, "21"),
+        ({"where": {"state": ("SUBMITTED", "REJECTED")}}, "431"),
+        ({"where": {"state": ()}}, ""),
+        ({"where": {"provider": "a", "state": "APPROVED"}}, "2"),
+        ({"either": {"provider": "a", "consumer": "a"}}, "321"),
+        ({"either": {}}, ""),
+        ({"where": {"state": "SUBMITTED"}, "either": {"provider": "a", "consumer": "a"}}, "31"),
+        ({"where": {"name": "requests/2"}}, "2"),
+        ({"where": {"provider": "a' OR '1'='1"}}, ""),
+    ],
+)
+def test_page(wishes: Store, arguments: dict[str, object], expected: str) -> None:
+    with wishes.read() as tx:
+        assert "".join(names(tx, **arguments)) == expected
+        if not {"after", "limit"} & set(arguments):
+            assert tx.count(Request, **arguments) == len(expected)  # type: ignore[arg-type]
+
+
+def test_page_by_comparison_and_by_emptiness(store: Store) -> None:
+    with store.transaction() as tx:
+        tx.insert(request("r"))
+        tx.insert(agreement("a-1", None, not_after=10))
+        tx.insert(agreement("a-2", "k", not_after=11))
+        assert [found.name for found in tx.page(Agreement, where={"not_after": Below(11)})] == ["agreements/a-1"]
+        assert [found.name for found in tx.page(Agreement, where={"live_key": None})] == ["agreements/a-1"]
+
+
+def test_page_by_membership_of_a_list(parties: Store) -> None:
+    def dataset(name: str, consumers: tuple[str, ...]) -> Dataset:
+        contract = f"parties/health-bureau/datasets/{name}/contracts/1.0.0"
+        return Dataset(
+            name=f"parties/health-bureau/datasets/{name}",
+            party="health-bureau",
+            dataset=name,
+            contract=contract,
+            description="",
+            sharing_class="conditional",
+            purposes=(),
+            columns=(),
+            consumers=consumers,
+            created=1,
+            updated=1,
+        )
+
+    def version(name: str) -> Contract:
+        return Contract(
+            name=f"parties/health-bureau/datasets/{name}/contracts/1.0.0",
+            party="health-bureau",
+            dataset=name,
+            document=b"",
+            statement=b"",
+            document_digest="",
+            terms_digest="",
+            gateway="",
+            created=1,
+            updated=1,
+        )
+
+    with parties.transaction() as tx:
+        for name, consumers in {"all": ("*", "b"), "some": ("a", "b"), "none": ()}.items():
+            tx.insert(version(name))
+            tx.insert(dataset(name, consumers))
+        found = {who: {item.dataset for item in tx.page(Dataset, where={"consumers": ("*", who)})} for who in "abc"}
+        assert found == {"a": {"all", "some"}, "b": {"all", "some"}, "c": {"all"}}
+        some = tx.get(Dataset, "parties/health-bureau/datasets/some")
+        assert some is not None
+        tx.replace(msgspec.structs.replace(some, consumers=("c",)), expected_version=1)
+        assert [item.dataset for item in tx.page(Dataset, where={"consumers": "c"})] == ["some"]
+        assert tx.page(Dataset, where={"consumers": "a"}) == []
+
+
+def test_page_refuses_what_it_cannot_ask(wishes: Store) -> None:
+    with refused(Reason.INTERNAL), wishes.read() as tx:
+        tx.page(Request, where={"statement": b""})
+    with refused(Reason.PAGE_TOKEN_INVALID), wishes.read() as tx:
+        tx.page(Request, after="requests/none")
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(limit=st.integers(1, 7), arrive=st.lists(st.integers(0, 3), max_size=6))
+def test_walking_pages_shows_everything_once_though_more_arrives(store: Store, limit: int, arrive: list[int]) -> None:
+    """Cursors stay good while rows are added: what was there at the start is seen exactly once."""
+    with store.transaction() as tx:
+        offset = tx.count(Request)
+        for number in range(5):
+            tx.insert(request(f"{offset + number}"))
+        expected = names(tx, limit=10_000)
+    seen: list[str] = []
+    arrivals = iter(arrive)
+    total = offset + 5
+    while True:
+        with store.transaction() as tx:
+            page = names(tx, after=f"requests/{seen[-1]}" if seen else None, limit=limit)
+            for _ in range(next(arrivals, 0)):
+                tx.insert(request(f"{total}"))
+                total += 1
+        if not page:
+            break
+        seen += page
+    assert seen == expected
+
+
+# --- transactions
+
+
+def test_an_exception_takes_everything_back(parties: Store) -> None:
+    with pytest.raises(RuntimeError), parties.transaction() as tx:  # noqa: PT012 - the body is what is taken back
+        tx.insert(person(1))
+        tx.remember(Call("me", "m", "1", "b"), "n")
+        raise RuntimeError
+    with parties.read() as tx:
+        assert tx.count(Person) == 0
+        assert tx.replay(Call("me", "m", "1", "b")) is None
+
+
+def test_a_reader_may_not_write(parties: Store) -> None:
+    for attempt in (
+        lambda tx: tx.insert(person(1)),
+        lambda tx: tx.replace(person(1), expected_version=1),
+        lambda tx: tx.remember(Call("me", "m", "1", "b"), "n"),
+        lambda tx: tx.settle("fact", b"x"),
+    ):
+        with refused(Reason.INTERNAL), parties.read() as tx:
+            attempt(tx)
+
+
+def test_a_reader_sees_one_state(parties: Store) -> None:
+    with parties.read() as reading:
+        assert reading.count(Person) == 0
+        with parties.transaction() as tx:
+            tx.insert(person(1))
+        assert reading.count(Person) == 0
+    with parties.read() as reading:
+        assert reading.count(Person) == 1
+
+
+def test_a_transaction_inside_another_is_refused_at_once(parties: Store) -> None:
+    # INTERNAL, not LEDGER_UNAVAILABLE: it did not wait for itself until the patience ran out.
+    with parties.transaction() as tx:
+        with refused(Reason.INTERNAL), parties.transaction():
+            raise AssertionError("unreachable")
+        tx.insert(person(1))
+    with parties.read() as tx:
+        assert tx.count(Person) == 1
+
+
+def test_writers_take_turns(parties: Store) -> None:
+    """Read, think, write: no update is lost, though every thread does it at the same time."""
+    with parties.transaction() as tx:
+        tx.insert(person(1))
+
+    def rename(_: int) -> None:
+        with parties.transaction() as tx:
+            known = tx.get(Person, person(1).name)
+            assert known is not None
+            tx.replace(msgspec.structs.replace(known, roles=(*known.roles, "dpo")), expected_version=known.version)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(rename, range(24)))
+    with parties.read() as tx:
+        known = tx.get(Person, person(1).name)
+    assert known is not None
+    assert (known.version, len(known.roles)) == (25, 25)
+
+
+def test_writers_are_served_in_the_order_they_came(parties: Store) -> None:
+    served: list[int] = []
+
+    def write(number: int) -> None:
+        with parties.transaction():
+            served.append(number)
+
+    with parties.transaction():
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.03)
+    for thread in threads:
+        thread.join()
+    assert served == list(range(6))
+
+
+def test_who_gave_up_waiting_holds_up_nobody(parties: Store) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    outcomes: list[str] = []
+
+    def hold() -> None:
+        with parties.transaction():
+            entered.set()
+            leave.wait(20)
+
+    def wait() -> None:
+        try:
+            with parties.transaction():
+                outcomes.append("served")
+        except SluicegateError as error:
+            outcomes.append(error.reason.value)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert entered.wait(5)
+    early = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in early:
+        thread.start()
+    for thread in early:
+        thread.join()
+    late = threading.Thread(target=wait)
+    late.start()
+    leave.set()
+    late.join()
+    holder.join()
+    assert outcomes == ["LEDGER_UNAVAILABLE"] * 3 + ["served"]
+
+
+def test_two_stores_on_one_database_take_turns(parties: Store, url: str) -> None:
+    """As two exchange processes would: the lock is the database's, not only ours."""
+    other = Store(url, patience=5.0)
+    with parties.transaction() as tx:
+        tx.insert(person(1))
+
+    def rename(store: Store) -> None:
+        for _ in range(8):
+            with store.transaction() as tx:
+                known = tx.get(Person, person(1).name)
+                assert known is not None
+                tx.replace(known, expected_version=known.version)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(rename, (parties, other)))
+    other.close()
+    with parties.read() as tx:
+        known = tx.get(Person, person(1).name)
+    assert known is not None
+    assert known.version == 17
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_writer_that_waits_too_long_is_told_that_nothing_was_granted(
+    url: str, parties: Store, same_process: bool
+) -> None:
+    holder = parties if same_process else Store(url)
+    impatient = parties if same_process else Store(url, patience=0.2)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with holder.transaction():
+            entered.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert entered.wait(5)
+        with refused(Reason.LEDGER_UNAVAILABLE), impatient.transaction():
+            raise AssertionError("unreachable")
+    finally:
+        leave.set()
+        thread.join()
+    with impatient.transaction() as tx:
+        tx.insert(person(1))
+    holder.close()
+    impatient.close()
+
+
+# --- replays and facts
+
+
+def test_a_call_is_remembered(parties: Store) -> None:
+    call = Call("parties/a/principals/x", "Create", "id-1", "sha256:1")
+    with parties.transaction() as tx:
+        assert tx.replay(call) is None
+        assert tx.replay(None) is None
+        tx.remember(call, "requests/1")
+        tx.remember(None, "requests/2")
+        assert tx.replay(call) == "requests/1"
+    with parties.read() as tx:
+        assert tx.replay(call) == "requests/1"
+
+
+@pytest.mark.parametrize("other", [{"body_digest": "sha256:2"}, {"method": "Delete"}])
+def test_a_request_id_is_for_one_call(parties: Store, other: dict[str, str]) -> None:
+    call = Call("parties/a/principals/x", "Create", "id-1", "sha256:1")
+    with parties.transaction() as tx:
+        tx.remember(call, "requests/1")
+    with refused(Reason.REQUEST_ID_REUSED), parties.read() as tx:
+        tx.replay(msgspec.structs.replace(call, **other))
+
+
+def test_a_request_id_is_the_callers_own(parties: Store) -> None:
+    call = Call("parties/a/principals/x", "Create", "id-1", "sha256:1")
+    with parties.transaction() as tx:
+        tx.remember(call, "requests/1")
+        assert tx.replay(msgspec.structs.replace(call, principal="parties/b/principals/x")) is None
+
+
+def test_a_fact_is_settled_once(store: Store) -> None:
+    with store.transaction() as tx:
+        assert tx.fact("secret") is None
+        assert tx.settle("secret", b"first") == b"first"
+        assert tx.settle("secret", b"second") == b"first"
+    with store.read() as tx:
+        assert tx.fact("secret") == b"first"
+
+
+# --- migrations
+
+
+def test_migrating_again_changes_nothing(parties: Store) -> None:
+    with parties.transaction() as tx:
+        tx.insert(person(1))
+    parties.migrate()
+    with parties.read() as tx:
+        assert tx.count(Person) == 1
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(store: Store) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    def known(_: object, name: str | None, kind: str, __: bool, ___: object) -> bool:
+        return not (kind == "table" and name is not None and name.startswith("dataset_fts"))
+
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": known, "compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_several_processes_may_migrate_at_once(url: str) -> None:
+    stores = [Store(url, patience=10) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(Store.migrate, stores))
+    with stores[0].read() as tx:
+        assert tx.count(Party) == 0
+    for store in stores:
+        store.close()
+
+
+def test_a_newer_database_is_refused(store: Store) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with refused(Reason.CONFIG_INVALID):
+        store.migrate()

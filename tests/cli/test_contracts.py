@@ -1,0 +1,129 @@
+"""contract lint, test and strip; publish."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import CONTRACT, Commands
+
+
+def spoilt(folder: Path, old: str, new: str) -> Path:
+    text = CONTRACT.read_text()
+    assert old in text
+    path = folder / "spoilt.odcs.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_a_sound_contract(still: Commands) -> None:
+    said = still("contract", "lint", CONTRACT)
+    assert said.out.startswith(f"{CONTRACT} is a sound sharing contract\n")
+    assert "outbreak-monitoring (k 10), transport-planning (k 20)" in said.out
+    found = still("contract", "lint", CONTRACT, "--output", "json").json
+    assert (found["dataset"], found["version"]) == ("hospital-visits", "2.1.0")
+    assert found["documentDigest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("mask: bucket", "mask: buckt", "bucket"),
+        ("k: 20", "k: 2", "k"),
+        ("dpv:ImproveTransportMobility", "dpv:ImproveTransportMobilty", "dpv:ImproveTransportMobility"),
+        ("kind: DataContract", "kind: Contract", "kind"),
+    ],
+)
+def test_what_is_wrong_is_said_with_line_and_hint(
+    still: Commands, tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    said = still("contract", "lint", spoilt(tmp_path, old, new), code=2)
+    assert "  - line " in said.err
+    assert says in said.err
+    assert "What to do" in said.err
+    error = json.loads(still("contract", "lint", tmp_path / "spoilt.odcs.yaml", "--output", "json", code=2).err)
+    assert error["error"]["reason"] == "CONTRACT_INVALID"
+    assert all(each["path"] for each in error["error"]["violations"])
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff", b"a: [", b"- 1", b"x" * (3 << 20)], ids=["empty", "binary", "cut", "list", "large"]
+)
+def test_what_is_no_contract(still: Commands, tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "c.yaml").write_bytes(raw)
+    assert str(tmp_path / "c.yaml") in still("contract", "lint", tmp_path / "c.yaml", code=2).err
+    still("contract", "lint", tmp_path / "missing.yaml", code=2)
+    still("contract", "lint", tmp_path, code=2)
+
+
+def test_a_rehearsal_on_data(still: Commands, data: Path) -> None:
+    said = still("contract", "test", CONTRACT, "--data", data)
+    for purpose in ("outbreak-monitoring", "transport-planning"):
+        assert f"purpose {purpose}: passes" in said.out
+    assert "ten rows as they would leave" in said.out
+    assert "1101011990" not in said.out, "no raw value of a masked column is shown"
+    one = ("--data", data, "--purpose", "transport-planning", "--output", "json")
+    found = still("contract", "test", CONTRACT, *one).json
+    assert [(each["purpose"], each["passes"], each["rowsIn"]) for each in found] == [("transport-planning", True, 4000)]
+    assert found[0]["kMet"] >= 20
+    assert len(found[0]["sample"]) == 10
+
+
+def test_a_rehearsal_that_fails_says_why(still: Commands, data: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    lone = tmp_path / "lone.parquet"
+    pl.read_parquet(data).with_columns(pl.format("H{}", pl.row_index()).alias("hospital_code")).write_parquet(lone)
+    said = still("contract", "test", CONTRACT, "--data", lone, "--purpose", "transport-planning", code=5)
+    assert "purpose transport-planning: FAILS" in said.out
+    assert "no row would be left" in said.out
+    assert "hospital_code" in said.out.split("worst columns")[1].splitlines()[0]
+    drifted = tmp_path / "drifted.parquet"
+    pl.read_parquet(data).drop("hospital_code").write_parquet(drifted)
+    said = still("contract", "test", CONTRACT, "--data", drifted, "--purpose", "transport-planning", code=5)
+    assert "hospital_code" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--data", "missing.parquet"], "there is no file, folder or glob missing.parquet"),
+        (["--data", "{data}", "--purpose", "transport-planing"], "did you mean 'transport-planning'?"),
+        (["--data", "{data}", "--format", "xlsx"], "allowed: arrow, csv, ndjson, parquet"),
+    ],
+)
+def test_a_rehearsal_that_cannot_begin(still: Commands, data: Path, words: list[str], says: str) -> None:
+    words = [word.format(data=data) for word in words]
+    assert says in still("contract", "test", CONTRACT, *words, code=2).err
+
+
+def test_strip_writes_a_clean_copy(still: Commands, tmp_path: Path) -> None:
+    private = spoilt(tmp_path, "- name: phone\n", "- name: phone\n        examples: ['13800000000']\n")
+    assert "examples" in still("contract", "lint", private, code=2).err
+    said = still("contract", "strip", private, "-o", tmp_path / "clean.odcs.yaml")
+    assert said.out == f"{tmp_path / 'clean.odcs.yaml'}\n"
+    assert "13800000000" not in (tmp_path / "clean.odcs.yaml").read_text()
+    still("contract", "lint", tmp_path / "clean.odcs.yaml")
+
+
+def test_publishing_again_and_again(cli: Commands, tmp_path: Path) -> None:
+    """A new dataset, then a new version of it: the etag is found by itself."""
+    path = tmp_path / "clinic.odcs.yaml"
+    text = CONTRACT.read_text().replace("name: hospital-visits", "name: clinic-visits", 1)
+    path.write_text(text.replace("dataProduct: hospital-visits", "dataProduct: clinic-visits"))
+    said = cli("publish", path, "--as", "steward")
+    assert said.out == "health-bureau/clinic-visits\n"
+    assert "published version 2.1.0, served by health-bureau-1" in said.err
+    path.write_text(path.read_text().replace("version: 2.1.0", "version: 2.1.1"))
+    made = cli("publish", path, "--as", "steward", "--output", "json").json
+    assert made["name"] == "parties/health-bureau/datasets/clinic-visits"
+    assert made["contract"]["name"].endswith("/contracts/2.1.1")
+    assert "clinic-visits" in cli("search", "clinic", "--as", "planner").out
+
+
+def test_only_a_department_publishes_its_own(cli: Commands) -> None:
+    cli("publish", CONTRACT, "--as", "planner", code=2)  # no gateway of theirs
+    assert "ROLE_MISSING" in cli("publish", CONTRACT, "--as", "planner", "--gateway", "g", code=4).err
+    cli("publish", CONTRACT, "--as", "dpo", "--gateway", "nowhere", code=3)

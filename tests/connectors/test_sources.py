@@ -1,0 +1,269 @@
+"""Sources: four formats, three kinds of path, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from connectors import sources
+from connectors.sources import SourceSettings
+from connectors.sources.base import dtype_of, polars_type, reading
+from connectors.sources.files import check_utf8
+from contracts.dtypes import DATE, FLOAT64, INT64, STRING
+from contracts.errors import Reason, SluicegateError
+
+SECRET = "13912345678"
+FRAME = pl.DataFrame(
+    {
+        "name": ["王伟", "李娜", None],
+        "age": [30, None, 50],
+        "born": [dt.date(1990, 1, 2), dt.date(1991, 2, 3), None],
+        "score": [1.5, 2.5, None],
+    }
+)
+FORMATS = ("parquet", "csv", "ndjson", "arrow")
+
+
+def _write(frame: pl.DataFrame, path: Path, kind: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    {"parquet": frame.write_parquet, "csv": frame.write_csv, "ndjson": frame.write_ndjson, "arrow": frame.write_ipc}[
+        kind
+    ](path)
+    return path
+
+
+def _open(path: Path | str, kind: str, **options: Any) -> sources.Source:
+    return sources.open(SourceSettings(path=str(path), format=kind, **options))  # type: ignore[arg-type]
+
+
+def _refusal(source: sources.Source, *columns: str) -> SluicegateError:
+    with pytest.raises(SluicegateError) as caught, reading(source.name):
+        source.scan(columns or list(source.schema())).collect()
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("shape", ["file", "glob", "folder"])
+def test_rows_come_from_a_file_a_glob_or_a_folder(tmp_path: Path, kind: str, shape: str) -> None:
+    for index in range(2):
+        _write(FRAME, tmp_path / "in" / f"part-{index}.{kind}", kind)
+    (tmp_path / "in" / "_SUCCESS").touch()
+    (tmp_path / "in" / f".hidden.{kind}").write_text("junk")
+    path = {"file": f"part-0.{kind}", "glob": f"part-*.{kind}", "folder": ""}[shape]
+    stated = {"born": "date"} if kind == "ndjson" else {}
+    source = _open(tmp_path / "in" / path, kind, columns=stated)
+    assert source.schema() == {"name": STRING, "age": INT64, "born": DATE, "score": FLOAT64}
+    found = source.scan(["born", "name"]).collect()
+    assert found.equals(pl.concat([FRAME.select("born", "name")] * (1 if shape == "file" else 2)))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_only_the_needed_columns_are_read(tmp_path: Path, kind: str) -> None:
+    source = _open(_write(FRAME, tmp_path / f"a.{kind}", kind), kind)
+    assert "PROJECT 1/4" in source.scan(["age"]).explain()
+
+
+def test_categories_and_enums_come_as_strings(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"c": ["a", "b"], "e": ["x", "y"]}, schema={"c": pl.Categorical(), "e": pl.Enum(["x", "y", "never-seen"])}
+    )
+    source = _open(_write(frame, tmp_path / "a.parquet", "parquet"), "parquet")
+    assert source.schema() == {"c": STRING, "e": STRING}
+    assert source.scan(["c", "e"]).collect().schema == {"c": pl.String(), "e": pl.String()}
+
+
+def test_types_can_be_stated_for_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id;born;gone\n007;1990-01-02;-\n008;;1\n")
+    source = _open(path, "csv", separator=";", null_values=("-",), columns={"id": "string"})
+    assert source.schema() == {"id": STRING, "born": DATE, "gone": INT64}
+    assert source.scan(["id", "gone"]).collect().rows() == [("007", None), ("008", 1)]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["string", "int64", "date", "timestamp(us)", "timestamp(ms,Asia/Shanghai)", "decimal(10,2)", "time(ns)", "binary"],
+)
+def test_stated_types_are_spelled_like_those_of_a_schema(spelling: str) -> None:
+    assert str(dtype_of(polars_type(spelling))) == spelling
+
+
+@pytest.mark.parametrize(
+    "dtype", [pl.List(pl.Int64()), pl.Struct({"a": pl.Int64()}), pl.Duration("us"), pl.Null(), pl.Object()]
+)
+def test_types_that_cannot_be_sent_are_called_other(dtype: pl.DataType) -> None:
+    assert dtype_of(dtype).kind == "other"
+
+
+@pytest.mark.parametrize("spelling", ["varchar", "", "int128", "timestamp(h)"])
+def test_an_unknown_stated_type_is_refused(spelling: str) -> None:
+    with pytest.raises(SluicegateError) as caught:
+        _open("/data/a.csv", "csv", columns={"a": spelling})
+    assert caught.value.reason is Reason.CONFIG_INVALID
+
+
+@pytest.mark.parametrize(
+    "path", ["https://x.example/a.csv", "s3://b/a.parquet", "file:///etc/passwd", "C:\\a.csv", "hf://d", "", "/"]
+)
+def test_urls_and_empty_paths_are_refused(path: str) -> None:
+    with pytest.raises(SluicegateError) as caught:
+        _open(path, "csv")
+    assert caught.value.reason is Reason.CONFIG_INVALID
+
+
+@pytest.mark.parametrize("path", ["none.csv", "none-*.csv", "folder-without-files"])
+def test_what_is_not_there_is_unavailable(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder-without-files").mkdir()
+    error = _refusal(_open(tmp_path / path, "csv"))
+    assert error.reason is Reason.SOURCE_UNAVAILABLE
+    assert str(tmp_path) not in str(error)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_empty_file_is_invalid(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.touch()
+    assert _refusal(_open(path, kind)).reason is Reason.DATA_INVALID
+
+
+# Flipped values of an Arrow file are values: it has no checksums, so ("arrow", "pages") is no damage.
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [("parquet", "magic"), ("parquet", "cut"), ("parquet", "pages"), ("arrow", "magic"), ("arrow", "cut")],
+)
+def test_damaged_files_are_invalid(tmp_path: Path, kind: str, where: str) -> None:
+    frame = pl.DataFrame({"phone": [SECRET] * 5000, "n": range(5000)})
+    path = _write(frame, tmp_path / f"a.{kind}", kind)
+    raw = bytearray(path.read_bytes())
+    if where == "magic":
+        raw[:4], raw[-8:] = b"XXXX", b"XXXXXXXX"
+    elif where == "cut":
+        raw = raw[: len(raw) // 2]
+    else:
+        for position in range(8, 400):
+            raw[position] ^= 0xFF
+    path.write_bytes(raw)
+    error = _refusal(_open(path, kind))
+    assert error.reason is Reason.DATA_INVALID
+
+
+def test_a_csv_that_is_not_utf8_is_invalid(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"name,phone\n" + f"王伟,{SECRET}\n".encode("gb18030"))
+    assert _refusal(_open(path, "csv"), "name").reason is Reason.DATA_INVALID
+    with pytest.raises(SluicegateError, match="byte 11") as caught:
+        check_utf8(path)
+    assert caught.value.reason is Reason.DATA_INVALID
+
+
+@pytest.mark.parametrize(("content", "good"), [("é" * 9, True), ("é" * 9 + "\udcc3", False)])
+def test_utf8_is_checked_across_chunks(
+    tmp_path: Path, content: str, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.sources.files._CHUNK", 3)
+    path = tmp_path / "a.csv"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    if good:
+        check_utf8(path)
+    else:
+        with pytest.raises(SluicegateError):
+            check_utf8(path)
+
+
+@pytest.mark.parametrize("header", ["a,a", "a,,b", "", " "])
+def test_a_csv_needs_distinct_names(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n1,2,3\n")
+    assert _refusal(_open(path, "csv")).reason is Reason.DATA_INVALID
+
+
+def test_a_cell_that_does_not_fit_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n\n" + "1\n" * 12_000 + f"not-{SECRET}\n")
+    error = _refusal(_open(path, "csv"))
+    assert error.reason is Reason.DATA_INVALID
+    path.write_text(f"n\n{SECRET}x\n")
+    assert _refusal(_open(path, "csv", columns={"n": "int64"})).reason is Reason.DATA_INVALID
+
+
+def test_an_ndjson_line_that_is_no_json_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_text('{"a": 1}\n{"a": "' + SECRET + "\n")
+    assert _refusal(_open(path, "ndjson")).reason is Reason.DATA_INVALID
+
+
+def test_a_missing_column_is_named_with_a_hint(tmp_path: Path) -> None:
+    error = _refusal(_open(_write(FRAME, tmp_path / "a.parquet", "parquet"), "parquet"), "scor")
+    assert error.reason is Reason.DATA_INVALID
+    assert "did you mean 'score'?" in str(error)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("change", ["type", "missing"])
+def test_a_folder_whose_files_differ_is_refused(tmp_path: Path, kind: str, change: str) -> None:
+    _write(FRAME, tmp_path / f"a.{kind}", kind)
+    other = FRAME.with_columns(pl.lit(SECRET + "x").alias("age")) if change == "type" else FRAME.drop("age")
+    _write(other, tmp_path / f"b.{kind}", kind)
+    source = _open(tmp_path, kind)
+    if kind == "ndjson" and change == "missing":  # a key may be absent
+        assert source.scan(["age"]).collect()["age"].to_list() == [30, None, 50, None, None, None]
+        return
+    error = _refusal(source)
+    assert error.reason is Reason.DATA_INVALID
+    assert "age" in str(error)
+    assert f"b.{kind}" in str(error)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_another_order_of_columns_is_no_difference(tmp_path: Path, kind: str) -> None:
+    _write(FRAME, tmp_path / f"a.{kind}", kind)
+    _write(FRAME.select("score", "name", "age", "born"), tmp_path / f"b.{kind}", kind)
+    source = _open(tmp_path, kind)
+    assert source.scan(["name", "age"]).collect().equals(pl.concat([FRAME.select("name", "age")] * 2))
+
+
+def test_links_and_dots_that_leave_the_root_are_refused(tmp_path: Path) -> None:
+    outside = _write(FRAME, tmp_path / "outside" / "a.parquet", "parquet")
+    root = tmp_path / "root"
+    _write(FRAME, root / "own.parquet", "parquet")
+    (root / "link.parquet").symlink_to(outside)
+    (root / "inner.parquet").symlink_to(root / "own.parquet")
+    for path in (root / "link.parquet", root, root / "*.parquet"):
+        assert _refusal(_open(path, "parquet")).reason is Reason.DATA_INVALID
+    assert _refusal(_open("../outside/a.parquet", "parquet", root=str(root))).reason is Reason.DATA_INVALID
+    assert _refusal(_open(outside, "parquet", root=str(root))).reason is Reason.DATA_INVALID
+    assert _open(root / "inner.parquet", "parquet").scan(["age"]).collect().height == 3
+    assert _open("own.parquet", "parquet", root=str(root)).scan(["age"]).collect().height == 3
+    assert _open(root / "link.parquet", "parquet", root=str(tmp_path)).scan(["age"]).collect().height == 3
+
+
+def test_a_linked_folder_does_not_widen_the_root(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    _write(FRAME, outside / "a.parquet", "parquet")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "sub").symlink_to(outside, target_is_directory=True)
+    assert _refusal(_open(root / "sub" / "*.parquet", "parquet", root=str(root))).reason is Reason.DATA_INVALID
+    assert _refusal(_open(root / "*" / "a.parquet", "parquet")).reason is Reason.DATA_INVALID
+
+
+def test_names_with_wildcards_in_files_are_taken_literally(tmp_path: Path) -> None:
+    _write(FRAME, tmp_path / "in" / "a[1].parquet", "parquet")
+    assert _open(tmp_path / "in", "parquet").scan(["age"]).collect().height == 3
+
+
+def test_a_file_that_goes_away_is_unavailable(tmp_path: Path) -> None:
+    path = _write(FRAME, tmp_path / "a.parquet", "parquet")
+    source = _open(path, "parquet")
+    frame = source.scan(["age"])
+    path.unlink()
+    with pytest.raises(SluicegateError) as caught, reading(source.name):
+        frame.collect()
+    assert caught.value.reason is Reason.SOURCE_UNAVAILABLE

@@ -1,0 +1,189 @@
+"""`config check` finds what will keep something from working, and names every weakening."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from connectors import tls
+from contracts.envelope import SigningKey
+from contracts.trust import dump_trust, load_trust
+from exchange import checking, config
+from exchange.config import ExchangeSettings, GatewaySettings, Profile
+from exchange.founding import found
+from exchange.home import EXAMPLE_CITY, Home
+
+GATE = "health-bureau-1"
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = Home(tmp_path_factory.mktemp("founded") / "home")
+    found(home, EXAMPLE_CITY, now=int(time.time()) - 60, entropy=os.urandom)
+    return home.root
+
+
+@pytest.fixture
+def home(founded: Path, tmp_path: Path) -> Home:
+    shutil.copytree(founded, tmp_path / "home")
+    return Home(tmp_path / "home")
+
+
+def told(home: Home, *levels: str) -> list[tuple[str, str]]:
+    """Where and what, of those levels."""
+    return [(each.where, each.message) for each in checking.check(home) if each.level in levels]
+
+
+def the_error(home: Home) -> tuple[str, str]:
+    found_now = told(home, "error")
+    assert len(found_now) == 1, found_now
+    return found_now[0]
+
+
+def test_the_embedded_default_is_weak_and_nothing_worse(home: Home) -> None:
+    found_now = checking.check(home)
+    assert {each.level for each in found_now} == {"weak"}
+    assert all("built-in issuer" in each.message for each in found_now)
+    assert len(found_now) == 7  # six people and a gateway
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("exchange/keys/grant.jwk", "exchange"),
+        ("exchange/keys/checkpoint.jwk", "exchange"),
+        ("exchange/tls/key.pem", "exchange"),
+        (f"gateways/{GATE}/keys/signing.jwk", GATE),
+        (f"gateways/{GATE}/keys/master.key", GATE),
+        (f"gateways/{GATE}/tls/key.pem", GATE),
+        ("profiles/keys/planner.signing.jwk", "profile planner"),
+        ("profiles/keys/planner.holder.jwk", "profile planner"),
+    ],
+)
+def test_a_secret_that_lies_open(home: Home, path: str, where: str) -> None:
+    (home.root / path).chmod(0o644)
+    found_where, message = the_error(home)
+    assert found_where == where
+    assert "chmod 600" in message
+
+
+def test_every_user_of_an_open_issuer_key_is_named(home: Home) -> None:
+    (home.party("health-bureau") / "issuer.jwk").chmod(0o644)
+    assert {where for where, _ in told(home, "error")} == {GATE, "profile dpo", "profile steward"}
+
+
+@pytest.mark.parametrize("folder", [".", "exchange/keys", f"gateways/{GATE}/keys", "profiles/keys"])
+def test_a_folder_of_secrets_that_others_may_enter(home: Home, folder: str) -> None:
+    (home.root / folder).chmod(0o755)
+    assert all("700" in message for _, message in told(home, "error"))
+    assert told(home, "error")
+
+
+@pytest.mark.parametrize(
+    "path", ["exchange/keys/grant.jwk", f"gateways/{GATE}/keys/master.key", "exchange/tls/cert.pem", "trust.yaml"]
+)
+def test_a_file_that_is_missing(home: Home, path: str) -> None:
+    (home.root / path).unlink()
+    assert told(home, "error")
+
+
+def test_a_setting_that_does_not_exist(home: Home) -> None:
+    with home.exchange.open("a") as file:
+        file.write("wokers = 3\n")
+    where, message = the_error(home)
+    assert where == "exchange"
+    assert "wokers" in message
+    assert "did you mean 'workers'?" in message
+
+
+def test_keys_of_another_certificate(home: Home) -> None:
+    certificate, _ = tls.self_signed(now=int(time.time()))
+    (home.root / "exchange" / "tls" / "cert.pem").write_bytes(certificate)
+    assert the_error(home) == ("exchange", "the TLS key is not the key of the certificate")
+
+
+@pytest.mark.parametrize(("days", "level"), [(-1, "error"), (3, "soon"), (60, "weak")])
+def test_a_certificate_that_ends(home: Home, days: int, level: str) -> None:
+    certificate, key = tls.self_signed(now=int(time.time()) + (days - 100) * 86_400, days=100)
+    folder = home.root / "exchange" / "tls"
+    (folder / "cert.pem").write_bytes(certificate)
+    (folder / "key.pem").write_bytes(key)
+    said = [each for each in checking.check(home) if "cert.pem end" in each.message]
+    assert [each.level for each in said] == ([] if level == "weak" else [level])
+
+
+def test_a_trust_file_of_other_keys_or_another_bundle(home: Home) -> None:
+    from msgspec.structs import replace
+
+    trust = load_trust(home.trust.read_bytes())
+    home.trust.write_bytes(dump_trust(replace(trust, grant_key=SigningKey.from_seed(b"g" * 32).public)))
+    assert the_error(home)[1] == "pins other keys than those of the exchange of this home"
+    home.trust.write_bytes(dump_trust(replace(trust, policies=(f"sha256:{'0' * 64}",))))
+    assert "policy bundle" in the_error(home)[1]
+    home.trust.write_bytes(dump_trust(replace(trust, standards=(f"sha256:{'0' * 64}",))))
+    assert "standard" in the_error(home)[1]
+    home.trust.write_text("parties: [")
+    assert {"trust.yaml"} <= {where for where, _ in told(home, "error")}
+
+
+def test_weakenings_in_force_are_named(home: Home) -> None:
+    config.change(home.exchange, ExchangeSettings, lambda v: v.update(listen="0.0.0.0:7450"))
+    config.change(home.gateway(GATE), GatewaySettings, lambda v: v.update(max_silence=900, unsafe_plaintext=True))
+    config.change(home.profile_file("planner"), Profile, lambda v: v.update(unsafe_plaintext=True))
+    weak = dict(told(home, "weak"))
+    said = {message for _, message in told(home, "weak")}
+    assert any("listens beyond this machine, on 0.0.0.0:7450" in message for message in said)
+    assert any("900 s without word" in message for message in said)
+    assert sum("not encrypted" in message for message in said) >= 1
+    assert "exchange" in weak
+    config.change(
+        home.exchange,
+        ExchangeSettings,
+        lambda v: v.update(policy={"engine": "opa", "url": "http://127.0.0.1:8181", "unsafe_plaintext": True}),
+    )
+    assert any("policy server without TLS" in message for _, message in told(home, "weak"))
+
+
+def test_sources_and_tokens_that_are_not_there(home: Home, tmp_path: Path) -> None:
+    gone = {"path": str(tmp_path / "gone.parquet"), "format": "parquet"}
+    config.change(home.gateway(GATE), GatewaySettings, lambda v: v.update(datasets={"visits": gone}))
+    assert the_error(home) == (GATE, f"the source of visits is not there: {tmp_path / 'gone.parquet'}")
+    (tmp_path / "gone.parquet").write_bytes(b"")
+    assert not told(home, "error")
+    config.change(home.profile_file("planner"), Profile, lambda v: v.update(token={"file": str(tmp_path / "token")}))
+    assert the_error(home)[0] == "profile planner"
+    config.change(home.profile_file("planner"), Profile, lambda v: v.pop("token"))
+    assert "names no token" in the_error(home)[1]
+
+
+def test_keys_of_people_that_end_soon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.time() + 350 * 86_400
+    monkeypatch.setattr(checking.time, "time", lambda: later)
+    soon = told(home, "soon")
+    assert {message.split(" ends")[0] for where, message in soon if where == GATE} == {
+        "the key of steward@health.example",
+        "the key of dpo@health.example",
+    }
+    statement = next((home.gateway(GATE).parent / "statements").iterdir())
+    statement.write_text("{}")
+    assert any("is no key statement" in message for _, message in told(home, "error"))
+
+
+def test_the_home_of_a_party_alone_needs_no_exchange(home: Home) -> None:
+    shutil.rmtree(home.exchange.parent)
+    assert not told(home, "error")
+
+
+def test_an_empty_folder_is_no_home(tmp_path: Path) -> None:
+    assert "sluicegate init" in the_error(Home(tmp_path))[1]
+
+
+def test_worst_comes_first(home: Home) -> None:
+    (home.root / "exchange" / "keys" / "grant.jwk").chmod(0o644)
+    levels = [each.level for each in checking.check(home)]
+    assert levels == sorted(levels, key=("error", "weak", "soon").index)
+    assert levels[0] == "error"

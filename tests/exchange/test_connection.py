@@ -1,0 +1,151 @@
+"""Tokens and connections of a client: where a token comes from, when it is fetched anew, and that it never shows."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from contracts.envelope import SigningKey
+from contracts.errors import Reason, SluicegateError
+from exchange import config, identity
+from exchange.config import TokenSettings
+from exchange.connection import Connection, TokenSource
+from tests.halls import refused
+
+KEY = SigningKey.from_seed(b"i" * 32)
+ISSUER = "https://issuer.p.example"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def token(clock: Clock, lifetime: int = 600, subject: str = "a@p.example") -> str:
+    return identity.mint(
+        KEY,
+        issuer=ISSUER,
+        subject=subject,
+        audience="sluicegate-exchange",
+        lifetime=lifetime,
+        now=int(clock.now),
+        entropy=lambda size: b"e" * size,
+    )
+
+
+def saved(folder: Path, text: str | bytes, name: str = "token") -> Path:
+    path = folder / "private" / name
+    config.write_private(path, text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_token_from_a_private_file(tmp_path: Path) -> None:
+    clock = Clock()
+    path = saved(tmp_path, token(clock) + "\n")
+    assert TokenSource(TokenSettings(file=path), "a", clock)() == token(clock)
+    path.chmod(0o644)
+    with refused(Reason.CONFIG_UNSAFE):
+        TokenSource(TokenSettings(file=path), "a", clock)()
+
+
+def test_a_token_from_a_command() -> None:
+    clock = Clock()
+    command = (sys.executable, "-c", f"print({token(clock)!r})")
+    assert TokenSource(TokenSettings(command=command), "a", clock)() == token(clock)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("raise SystemExit(3)", "failed"), (None, "is not there")], ids=["fails", "missing"]
+)
+def test_a_command_that_gives_none(code: str | None, says: str) -> None:
+    command = (sys.executable, "-c", code) if code else ("/nowhere/get-token", "--secret=hunter2")
+    with pytest.raises(SluicegateError) as caught:
+        TokenSource(TokenSettings(command=command), "a")()
+    assert caught.value.reason is Reason.TOKEN_MISSING
+    assert says in caught.value.message
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_way_to_get_one_is_said() -> None:
+    with pytest.raises(SluicegateError) as caught:
+        TokenSource(TokenSettings(), "a@p.example")()
+    assert caught.value.reason is Reason.TOKEN_MISSING
+    assert "a@p.example" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b", "line\nbreak", "\x00", b"\xff\xfe\xfd", "x" * 9000, "no-dots", "a.b.c", "ü.ü.ü"],
+)
+def test_what_cannot_be_a_token_is_not_sent_and_not_quoted(tmp_path: Path, text: str | bytes) -> None:
+    source = TokenSource(TokenSettings(file=saved(tmp_path, text)), "a")
+    with pytest.raises(SluicegateError) as caught:
+        source()
+    assert caught.value.reason is Reason.TOKEN_INVALID
+    shown = text if isinstance(text, str) else text.decode(errors="replace")
+    assert len(shown) < 4 or shown not in str(caught.value)
+
+
+def test_a_token_is_used_until_a_minute_before_its_end(tmp_path: Path) -> None:
+    config.write_key(tmp_path / "keys" / "issuer.jwk", KEY)
+    clock = Clock()
+    settings = TokenSettings(issuer=ISSUER, issuer_key=tmp_path / "keys" / "issuer.jwk")
+    source = TokenSource(settings, "a@p.example", clock)
+    first = source()
+    clock.now += 14 * 60 - 1
+    assert source() == first
+    clock.now += 2
+    second = source()
+    assert second != first
+    assert identity.expiry(second) == clock.now // 1 + 15 * 60
+
+
+def test_a_file_is_read_again_when_its_token_ends(tmp_path: Path) -> None:
+    clock = Clock()
+    path = saved(tmp_path, token(clock, 120))
+    source = TokenSource(TokenSettings(file=path), "a", clock)
+    first = source()
+    clock.now += 90
+    path.write_text(token(clock, 120))
+    assert source() != first
+    path.write_text("broken")
+    clock.now += 90
+    with refused(Reason.TOKEN_INVALID):
+        source()
+    path.write_text(token(clock, 120))
+    assert source() == token(clock, 120)
+
+
+def test_many_threads_share_one_token(tmp_path: Path) -> None:
+    counter = tmp_path / "count"
+    code = f"open({str(counter)!r}, 'a').write('x'); print({token(Clock())!r})"
+    source = TokenSource(TokenSettings(command=(sys.executable, "-c", code)), "a", Clock())
+    threads = [threading.Thread(target=source) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter.read_text() == "x"
+
+
+def test_nothing_shows_a_token(tmp_path: Path) -> None:
+    clock = Clock()
+    source = TokenSource(TokenSettings(file=saved(tmp_path, token(clock))), "a", clock)
+    assert source() not in f"{source!r} {source}"
+
+
+def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+    with refused(Reason.CONFIG_INVALID):
+        Connection("localhost:1", ca=tmp_path / "missing.pem", token=lambda: "", timeout=1)
+
+
+def test_plaintext_stays_on_this_machine() -> None:
+    with refused(Reason.CONFIG_UNSAFE):
+        Connection("exchange.example:443", ca=None, token=lambda: "", timeout=1, unsafe_plaintext=True)
+    Connection("localhost:1", ca=None, token=lambda: "", timeout=1, unsafe_plaintext=True).close()

@@ -1,0 +1,167 @@
+"""What only the SQLite store has to prove: durability, privacy of its file, other processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import Reason
+from exchange import ledger
+from exchange.records import Party
+from exchange.store import Store
+from tests.halls import City, party_record, refused
+from tests.papers import PARTIES
+
+WRITER = """
+import sys, time
+from exchange.store import Store
+from exchange import ledger
+from tests.halls import City
+
+city = City(Store(sys.argv[1]))
+number = 0
+while True:
+    with city.store.transaction() as tx:
+        ledger.append(tx, city.hall, event="e", resource=f"r/{number}", actor="a", parties=(), detail={})
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def opened(path: Path, **arguments: float) -> Store:
+    store = Store(f"sqlite:///{path}", **arguments)
+    store.migrate()
+    return store
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///x.db?mode=ro",
+        "mysql://user:secret@host/db",
+        "oracle://user:secret@host/db",
+        "://user:secret@host",
+    ],
+)
+def test_addresses_that_cannot_be(url: str) -> None:
+    with refused(Reason.CONFIG_INVALID) as caught:
+        Store(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    store = Store("postgresql://user:secret@localhost:1/db", patience=0.5)
+    assert "secret" not in repr(store)
+    with refused(Reason.UNAVAILABLE) as caught, store.read():
+        raise AssertionError("unreachable")
+    assert "secret" not in str(caught.value)
+    with refused(Reason.LEDGER_UNAVAILABLE) as caught, store.transaction():
+        raise AssertionError("unreachable")
+    assert "secret" not in str(caught.value)
+    store.close()
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    store = opened(tmp_path / "deep" / "x.db")
+    with store.transaction() as tx:
+        tx.insert(party_record("a"))
+        for path in (tmp_path / "deep").iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path.name
+    store.close()
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with refused(Reason.CONFIG_INVALID):
+        Store(f"sqlite:///{tmp_path / 'file' / 'x.db'}")
+    with refused(Reason.CONFIG_INVALID):
+        Store(f"sqlite:///{tmp_path}")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"something else entirely" * 100)
+    store = Store(f"sqlite:///{tmp_path / 'x.db'}")
+    with refused(Reason.UNAVAILABLE):
+        store.migrate()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "expected"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("fullfsync", 1), ("trusted_schema", 0)],
+)
+def test_every_connection_is_set_up_to_last(tmp_path: Path, pragma: str, expected: object) -> None:
+    store = opened(tmp_path / "x.db")
+    with store.read() as tx:
+        assert tx.connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == expected
+    store.close()
+
+
+def test_another_process_that_holds_the_database(tmp_path: Path) -> None:
+    """Nothing is granted while the ledger cannot be written; reading goes on; then all is well."""
+    store = opened(tmp_path / "x.db", patience=0.2)
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with refused(Reason.LEDGER_UNAVAILABLE), store.transaction():
+        raise AssertionError("unreachable")
+    with store.read() as tx:
+        assert tx.count(Party) == 0
+    other.execute("ROLLBACK")
+    other.close()
+    with store.transaction() as tx:
+        tx.insert(party_record("a"))
+    store.close()
+
+
+def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
+    """Every entry that the writer announced is there after it was killed in mid-work, and all verify."""
+    store = opened(tmp_path / "x.db")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, f"sqlite:///{tmp_path / 'x.db'}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as writer:
+        assert writer.stdout is not None
+        announced = -1
+        for line in writer.stdout:
+            announced = int(line)
+            if announced == 25:
+                break
+        writer.send_signal(signal.SIGKILL)
+    with store.read() as tx:
+        kept = ledger.recheck(tx)
+        assert kept > announced
+        assert tx.count(Party) == len(PARTIES) + 1
+    store.close()
+
+
+def test_recheck_works_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(tmp_path / "x.db")
+    city = City(store)
+    with store.transaction() as tx:
+        for number in range(23):
+            ledger.append(tx, city.hall, event="e", resource=f"r/{number}", actor="a", parties=(), detail={})
+    for chunk in (1, 2, 3, 4, 7, 8, 22, 23, 24):
+        monkeypatch.setattr(ledger, "_CHUNK", chunk)
+        with store.read() as tx:
+            assert ledger.recheck(tx) == 23
+    monkeypatch.setattr(ledger, "_CHUNK", 4)
+    with store.transaction() as tx:
+        tx.connection.exec_driver_sql("UPDATE ledger_nodes SET hash = zeroblob(32) WHERE level = 3 AND position = 1")
+    with refused(Reason.LEDGER_INVALID), store.read() as tx:
+        ledger.recheck(tx)
+    store.close()
