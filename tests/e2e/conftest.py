@@ -37,7 +37,7 @@ FOUNDERS = (
     ),
     Founder("harbour-analytics", PartyKind.COMPANY, {"analyst@harbour.example": ("requester", "admin")}),
     Founder("research-institute", PartyKind.DEPARTMENT, {"researcher@institute.example": ("requester", "admin")}),
-    Founder("metro-lines", PartyKind.COMPANY, {"metro-planner@metro.example": ("requester", "admin")}),
+    Founder("metro-lines", PartyKind.COMPANY, {"planner@metro.example": ("requester", "admin")}),
 )
 
 ADULT = (

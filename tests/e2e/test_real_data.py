@@ -92,7 +92,7 @@ CASES = {
         Case("census-extract", "labour-market", "analyst", ("steward",), LABOUR, suppressed=True),
         Case("census-extract", "cohort-study", "researcher", ("steward", "dpo"), COHORT, pseudonym="person_id"),
         Case("taxi-trips", "transport-planning", "analyst", ("steward",), TRIPS, suppressed=True),
-        Case("taxi-fleet", "fleet-study", "metro-planner", (), FLEET, pseudonym="company", keyed=False),
+        Case("taxi-fleet", "fleet-study", "planner", (), FLEET, pseudonym="company", keyed=False),
     )
 }
 
@@ -425,5 +425,5 @@ def test_two_consumers_share_neither_order_nor_pseudonym(city: City, published: 
 
 
 def test_the_ledger_verifies_for_everyone(city: City, published: dict[str, Path]) -> None:
-    city.ledger_verifies("steward", "analyst", "researcher", "metro-planner", "auditor", "health-steward")
+    city.ledger_verifies("steward", "analyst", "researcher", "planner", "auditor", "health-steward")
     city.ledger_verifies("steward", "analyst")

@@ -164,9 +164,10 @@ def test_transport_failures_are_ours_too() -> None:
         channel.unary_unary("/t/T")(b"", timeout=5)
     assert from_rpc_error(caught.value).reason is Reason.UNAVAILABLE
 
-    stalled = threading.Event()
+    begun, stalled = threading.Event(), threading.Event()
 
     def wait(request: bytes, context: grpc.ServicerContext) -> bytes:
+        begun.set()
         stalled.wait(20)
         return b""
 
@@ -177,7 +178,8 @@ def test_transport_failures_are_ours_too() -> None:
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/t/T")
-        first = call.future(b"", timeout=10)
+        first = call.future(b"", timeout=20)
+        assert begun.wait(10)
         expected = [
             (lambda: call(b"", timeout=0.5), {Reason.RATE_LIMITED, Reason.DEADLINE_EXCEEDED}),
             (lambda: channel.unary_unary("/t/Other")(b"", timeout=5), {Reason.INTERNAL, Reason.RATE_LIMITED}),
