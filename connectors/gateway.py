@@ -52,6 +52,7 @@ ENDS_TRANSFER = frozenset(
         Reason.PLAN_REFUSED,
         Reason.POLICY_REFUSED,
         Reason.BOUNDS_NOT_MET,
+        Reason.REFRESH_PENDING,
         Reason.DATA_INVALID,
         Reason.SOURCE_UNAVAILABLE,
         Reason.SPOOL_FULL,

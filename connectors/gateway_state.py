@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from connectors.durable import DurableFile
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
+from contracts.instants import rfc3339
 
 SALT_BYTES = 32
 SCHEMA_VERSION = 1
@@ -29,6 +30,9 @@ CREATE TABLE IF NOT EXISTS salts (
 CREATE TABLE IF NOT EXISTS agreements (agreement_digest TEXT PRIMARY KEY, agreement TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS releases (
     release TEXT PRIMARY KEY, agreement_digest TEXT NOT NULL, made INTEGER NOT NULL, removed INTEGER) STRICT;
+CREATE TABLE IF NOT EXISTS intervals (
+    consumer TEXT NOT NULL, dataset TEXT NOT NULL, agreement_digest TEXT NOT NULL, release TEXT NOT NULL,
+    content_digest TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transfers (
     transfer TEXT PRIMARY KEY, grant_id TEXT NOT NULL UNIQUE, agreement TEXT NOT NULL, consumer TEXT NOT NULL,
     release TEXT, resumed INTEGER NOT NULL, expires INTEGER NOT NULL,
@@ -101,6 +105,19 @@ class LocalSuspension:
         return not self.lifted and (self.until is None or now < self.until)
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What a consumer has of a dataset until an instant: this one release, under this agreement, and
+    no other, not even after a restart or under a later agreement."""
+
+    consumer: str
+    dataset: str
+    agreement_digest: str
+    release: str
+    content_digest: str
+    until: int
+
+
 class GatewayState(DurableFile):
     """The file and its few questions. Thread-safe; close it when the gateway stops."""
 
@@ -166,10 +183,28 @@ class GatewayState(DurableFile):
 
     # Releases: which spool belongs to whom.
 
-    def release_made(self, release: str, agreement_digest: str) -> None:
-        """Remember a release that now stands in the spool."""
+    def interval(self, consumer: str, dataset: str) -> Interval | None:
+        """The refresh interval that runs now for a consumer and a dataset, or None."""
+        rows = self._rows(
+            "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?", consumer, dataset, self._clock()
+        )
+        return Interval(*rows[0]) if rows else None
+
+    def release_made(self, made: Interval) -> None:
+        """Remember a release that now stands in the spool, and its interval. Raises REFRESH_PENDING when
+        another release's interval has not ended, whoever began it meanwhile."""
+        now = self._clock()
         with self._write() as db:
-            db.execute("INSERT INTO releases VALUES (?, ?, ?, NULL)", (release, agreement_digest, self._clock()))
+            row = db.execute(
+                "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?",
+                (made.consumer, made.dataset, now),
+            ).fetchone()
+            if row is not None and (held := Interval(*row)) != made:
+                raise refresh_pending(held)
+            db.execute(
+                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, NULL)", (made.release, made.agreement_digest, now)
+            )
+            db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?)", astuple(made))
 
     def release_removed(self, release: str) -> None:
         """Remember that its spool is gone."""
@@ -396,6 +431,15 @@ class GatewayState(DurableFile):
         """The kept statements or revocations."""
         rows = self._rows("SELECT envelope FROM papers WHERE kind = ? ORDER BY digest", kind)
         return tuple(Envelope.from_bytes(raw) for (raw,) in rows)
+
+
+def refresh_pending(held: Interval) -> SluicegateError:
+    """Why no other release may be made while this interval lasts."""
+    message = (
+        f"{held.release} of {held.dataset} stands for {held.consumer} until {rfc3339(held.until)}; "
+        "another release before then could be subtracted from it"
+    )
+    return SluicegateError(Reason.REFRESH_PENDING, message, metadata={"until": rfc3339(held.until)})
 
 
 _COLUMNS = (

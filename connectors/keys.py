@@ -119,16 +119,27 @@ class AgreementSecrets(_Secret):
     Holds the agreement's derived key, never the master key. Fulfils `masking.MaskingSecrets`.
     """
 
-    __slots__ = ("_agreement",)
+    __slots__ = ("_agreement", "_release")
 
-    def __init__(self, key: bytes, agreement_digest: str) -> None:
+    def __init__(self, key: bytes, agreement_digest: str, release: str | None = None) -> None:
         super().__init__(key)
-        self._agreement = agreement_digest
+        self._agreement, self._release = agreement_digest, release
+
+    def of_release(self, release: str) -> AgreementSecrets:
+        """The same, for making this one release."""
+        return AgreementSecrets(self._key, self._agreement, release)
 
     def key(self, domain: str, period: str = "") -> str:
         """The key of a domain: 64 lower-case hexadecimal digits. A pseudonym's period goes into the
         hashed message, so `period` stays empty there; other uses may separate keys by it."""
         return self._derive([self._agreement, domain, period]).hex()
+
+    def draw(self, field: str) -> str:
+        """The key that a field's random numbers come from: of one release, so that no two share any.
+        The info has four members, as no other here."""
+        if self._release is None:
+            raise ValueError("random numbers are drawn for a release: use of_release")
+        return self._derive([self._agreement, "draw", self._release, field]).hex()
 
     @property
     def order_seed(self) -> bytes:
@@ -164,7 +175,7 @@ class KeyRing(_Secret):
 
 def passing_secrets(entropy: Callable[[int], bytes]) -> AgreementSecrets:
     """Secrets for a dry run, where there is no agreement yet: made up, and forgotten with it."""
-    return AgreementSecrets(hkdf_extract(entropy(KEY_BYTES), entropy(KEY_BYTES)), "dry-run")
+    return AgreementSecrets(hkdf_extract(entropy(KEY_BYTES), entropy(KEY_BYTES)), "dry-run", "dry-run")
 
 
 def hkdf_extract(salt: bytes, material: bytes) -> bytes:

@@ -8,7 +8,6 @@ below the type's lowest value, that value stands for the class.
 from __future__ import annotations
 
 import datetime as dt
-import secrets as entropy
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import pairwise
@@ -16,7 +15,6 @@ from typing import Any, Protocol, cast
 
 import polars as pl
 import polars_hash as plh
-import pyarrow as pa
 
 from contracts import techniques as t
 from contracts.dtypes import DType
@@ -36,6 +34,10 @@ class MaskingSecrets(Protocol):
 
     def key(self, domain: str) -> str:
         """The key of that domain: 64 lower-case hexadecimal digits."""
+        ...
+
+    def draw(self, field: str) -> str:
+        """The key that a field's random numbers come from, of this release alone: as `key`."""
         ...
 
 
@@ -112,6 +114,8 @@ def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None 
     match mask:
         case t.Hmac():
             masked = _hmac(mask, column, secrets)
+        case t.RandomId():
+            masked = _random_id(field, secrets)
         case t.Rare():
             masked = _rare(mask, text(column), entity)
         case t.Null():
@@ -156,10 +160,7 @@ def _hmac(mask: t.Hmac, column: pl.Expr, secrets: MaskingSecrets) -> pl.Expr:
         # The unit separator and the fixed form of what follows keep two messages from being one.
         start = _period_start(mask.period).cast(pl.String).fill_null("none")
         value = value + pl.lit(f"\x1f{mask.period.unit}:") + start
-    key = secrets.key(mask.domain)
-    if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
-        raise SluicegateError(Reason.CONFIG_UNSAFE, "a masking key must be 64 lower-case hexadecimal digits")
-    return cast(pl.Expr, cast(Any, value).chash.hmac_sha256(key=key)).str.head(DIGITS)
+    return _hmac_sha256(value, secrets.key(mask.domain))
 
 
 def _period_start(period: t.Period) -> pl.Expr:
@@ -169,22 +170,16 @@ def _period_start(period: t.Period) -> pl.Expr:
     return day.dt.truncate(_UNITS[period.unit])
 
 
-def _random_id(_: t.RandomId, column: pl.Expr, __: DType) -> pl.Expr:
-    # Beside the row's number, which no two rows share: of a column that is one value throughout the
-    # engine would ask once and give every row the same id.
-    return pl.struct(column.is_null().alias("missing"), pl.col(ROW_NUMBER)).map_batches(
-        _draw, return_dtype=pl.String, is_elementwise=True
-    )
+def _random_id(field: PlannedField, secrets: MaskingSecrets) -> pl.Expr:
+    """Of the row's number, never of its value: the same release can be made again, and nothing else can."""
+    numbered = pl.when(pl.col(field.name).is_not_null()).then(pl.col(ROW_NUMBER).cast(pl.String))
+    return _hmac_sha256(numbered, secrets.draw(field.name))
 
 
-def _draw(rows: pl.Series) -> pl.Series:
-    """A fresh number from the system's source for each row that has a value."""
-    missing = rows.struct.field("missing")
-    count = len(missing)
-    digits = pa.py_buffer(entropy.token_hex(DIGITS // 2 * count).encode())
-    offsets = pl.int_range(0, (count + 1) * DIGITS, DIGITS, eager=True).to_arrow().buffers()[1]
-    drawn = cast(pl.Series, pl.from_arrow(pa.LargeStringArray.from_buffers(count, offsets, digits)))
-    return drawn.set(missing, None) if missing.any() else drawn
+def _hmac_sha256(value: pl.Expr, key: str) -> pl.Expr:
+    if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+        raise SluicegateError(Reason.CONFIG_UNSAFE, "a masking key must be 64 lower-case hexadecimal digits")
+    return cast(pl.Expr, cast(Any, value).chash.hmac_sha256(key=key)).str.head(DIGITS)
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -371,7 +366,6 @@ _PLAIN: dict[type[t.Technique], Callable[[Any, pl.Expr, DType], pl.Expr]] = {
     t.Keep: _keep,
     t.Constant: _constant,
     t.Partial: _partial,
-    t.RandomId: _random_id,
     t.Bucket: _bucket,
     t.Clip: _clip,
     t.Round: _round,

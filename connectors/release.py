@@ -50,7 +50,11 @@ OPENING = "classes"  # the file that opens a release's class commitment to an au
 
 
 class ReleaseSecrets(MaskingSecrets, Protocol):
-    """What a release is made with: the keys of its masks and the seed of its order."""
+    """What releases are made with: the keys of their masks and the seed of their order."""
+
+    def of_release(self, release: str) -> MaskingSecrets:
+        """The keys of the masks of one release."""
+        ...
 
     @property
     def order_seed(self) -> bytes:
@@ -155,7 +159,8 @@ class _Work:
     def things(self) -> Release:
         """Data about no person: masked, in the source's order, streamed into parts."""
         schema, digest = making.wire_schema(self.plan), self._digest()
-        frame = masked(in_scope(self.source.scan(self.plan.read), self.plan), self.plan, self.secrets)
+        masks = self.secrets.of_release(self.release_id)
+        frame = masked(in_scope(self.source.scan(self.plan.read), self.plan), self.plan, masks)
         making.check_schema(frame, schema, source=self.source.name)
         parts = making.Streamer(schema, digest, self.folder, self.part_bytes).run(frame, source=self.source.name)
         rows = sum(part.rows for part in parts)
@@ -166,12 +171,13 @@ class _Work:
         """Data about persons (or whatever is to leave in keyed order)."""
         schema, digest = making.wire_schema(self.plan), self._digest()
         key = ReleaseKey(self.secrets.order_seed, self.release_id)
+        masks = self.secrets.of_release(self.release_id)
         places = privacy.layout(self.plan) if self.plan.entity is not None else None
         scoped = in_scope(self.source.scan(self.plan.read), self.plan)
         if places is None:
-            frame = masked(scoped, self.plan, self.secrets)
+            frame = masked(scoped, self.plan, masks)
         else:
-            frame = privacy.with_hashes(scoped, self.plan, self.secrets, places, key)
+            frame = privacy.with_hashes(scoped, self.plan, masks, places, key)
         making.check_schema(frame, schema, source=self.source.name)
         rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit)
         try:

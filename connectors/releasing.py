@@ -12,7 +12,7 @@ from connectors import sources
 from connectors.admission import Admitted
 from connectors.keys import KeyRing
 from connectors.release import Release
-from connectors.shelf import Shelf, Standing
+from connectors.shelf import Recipient, Shelf, Standing
 from connectors.sources import Source, SourceSettings
 from contracts import plan as plans
 from contracts.agreement import VerifiedAgreement
@@ -55,18 +55,19 @@ class Releasing:
 
         1. Within the refresh interval it is the one that stands, by the plan that made it: a new one
            could be subtracted from it. A resumed transfer gets the release it began with, or nothing.
+           After a restart that one release is made again, under its own name, or none is.
         2. Otherwise the plan is compiled against the live schema, where drift surfaces.
         3. The department's own policy decides on that plan, every time.
         4. The release is made.
 
-        Raises NOT_FOUND, SOURCE_UNAVAILABLE, PLAN_REFUSED, POLICY_REFUSED, POLICY_UNAVAILABLE,
+        Raises NOT_FOUND, REFRESH_PENDING, SOURCE_UNAVAILABLE, PLAN_REFUSED, POLICY_REFUSED, POLICY_UNAVAILABLE,
         TOO_MANY_TRANSFERS, and what `release.make` raises.
         """
         # 1
         grant, verified = admitted.grant, admitted.verified
         standing = self._shelf.take(verified.digest)
         try:
-            if grant.release is not None and (standing is None or standing.release.id != grant.release):
+            if grant.release is not None and grant.release != self._current(verified, standing):
                 raise SluicegateError(
                     Reason.NOT_FOUND, "the release that this grant resumes is gone; ask for a new transfer"
                 )
@@ -79,7 +80,15 @@ class Releasing:
             if standing is not None:
                 self._shelf.done(standing)
 
+    def _current(self, verified: VerifiedAgreement, standing: Standing | None) -> str | None:
+        """The name of the release that this refresh interval has, standing or not."""
+        if standing is not None:
+            return standing.release.id
+        held = self._shelf.held(_recipient(verified))
+        return held.release if held else None
+
     def _made(self, verified: VerifiedAgreement) -> tuple[Standing, Decision]:
+        self._shelf.held(_recipient(verified))
         # 2
         source = self._source(verified.agreement.dataset)
         plan = self._plan(verified, source)
@@ -90,7 +99,7 @@ class Releasing:
         def maker(folder: Path, name: str) -> Release:
             return self._make(verified, plan, source, folder, name)
 
-        return self._shelf.make(verified.digest, plan, maker, wait=self._make_wait), decision
+        return self._shelf.make(_recipient(verified), plan, maker, wait=self._make_wait), decision
 
     def _make(self, verified: VerifiedAgreement, plan: Plan, source: Source, folder: Path, name: str) -> Release:
         secrets = self._keyring.secrets(verified.digest)
@@ -137,6 +146,10 @@ class Releasing:
         if not decision.allow:
             raise decision.refusal()
         return decision
+
+
+def _recipient(verified: VerifiedAgreement) -> Recipient:
+    return Recipient(verified.agreement.consumer, verified.agreement.dataset, verified.digest)
 
 
 def granted_parts(grant: Grant, standing: Standing) -> frozenset[int]:

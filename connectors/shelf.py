@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from connectors.gateway_state import GatewayState
+from connectors.gateway_state import GatewayState, Interval, refresh_pending
 from connectors.release import OPENING, Release
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import duration
@@ -31,6 +32,14 @@ class Standing:
     folder: Path
     until: int
     users: int = 0
+
+
+class Recipient(NamedTuple):
+    """For whom a release is made: one consumer, of one dataset, under one agreement."""
+
+    consumer: str
+    dataset: str
+    agreement_digest: str
 
 
 class Shelf:
@@ -87,17 +96,29 @@ class Shelf:
             standing.users += 1
             return standing
 
-    def make(
-        self, agreement_digest: str, plan: Plan, maker: Callable[[Path, str], Release], *, wait: float
-    ) -> Standing:
+    def held(self, recipient: Recipient) -> Interval | None:
+        """The interval that runs for this recipient, also when its release stands no more. Raises
+        REFRESH_PENDING when it runs under another agreement."""
+        held = self._state.interval(recipient.consumer, recipient.dataset)
+        if held is not None and held.agreement_digest != recipient.agreement_digest:
+            raise refresh_pending(held)
+        return held
+
+    def make(self, recipient: Recipient, plan: Plan, maker: Callable[[Path, str], Release], *, wait: float) -> Standing:
         """Make a release in a folder of its own and put it on the shelf, in use as by `take`: making it may
         have taken longer than its interval lasts. Call under `one_at_a_time`.
 
-        Raises SPOOL_FULL while what stands takes the spool's limit, TOO_MANY_TRANSFERS when all makers
+        While an earlier interval lasts, as after a restart, it is that very release that is made again,
+        under its own name and for the rest of its interval: masks and order follow from the agreement's
+        secret and the name, so only a changed source makes another one.
+
+        Raises REFRESH_PENDING when it would be another one, or when the interval is another agreement's;
+        SPOOL_FULL while what stands takes the spool's limit, TOO_MANY_TRANSFERS when all makers
         are busy for `wait` seconds, and whatever `maker` raises; the folder is gone then.
         """
+        held = self.held(recipient)
         self._demand_room()
-        name = f"rel-{base64.b32encode(self._entropy(10)).decode().lower()[:10]}"
+        name = held.release if held else f"rel-{base64.b32encode(self._entropy(10)).decode().lower()[:10]}"
         folder = self._spool / name
         if not self._makers.acquire(timeout=wait):
             raise SluicegateError(Reason.TOO_MANY_TRANSFERS, "the gateway is busy making other releases")
@@ -105,18 +126,19 @@ class Shelf:
             begun = self._clock()
             folder.mkdir(mode=0o700)
             release = maker(folder, name)
+            until = held.until if held else duration(plan.refresh).after(begun)
+            self._state.release_made(Interval(*recipient, name, release.content_digest, until))
             self._keep_opening(folder, name)
-            self._state.release_made(name, agreement_digest)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             self._makers.release()
-        standing = Standing(release, plan, folder, duration(plan.refresh).after(begun), users=1)
+        standing = Standing(release, plan, folder, until, users=1)
         with self._lock:
-            if (old := self._current.get(agreement_digest)) is not None:
+            if (old := self._current.get(recipient.agreement_digest)) is not None:
                 self._leaving.append(old)
-            self._current[agreement_digest] = standing
+            self._current[recipient.agreement_digest] = standing
         self.sweep()
         return standing
 

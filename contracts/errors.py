@@ -51,6 +51,7 @@ class Reason(StrEnum):
     GRANT_USED = "GRANT_USED"
     PLAN_REFUSED = "PLAN_REFUSED"
     BOUNDS_NOT_MET = "BOUNDS_NOT_MET"
+    REFRESH_PENDING = "REFRESH_PENDING"
     SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
     SPOOL_FULL = "SPOOL_FULL"
     SINK_FAILED = "SINK_FAILED"
@@ -121,6 +122,7 @@ TRAITS: Mapping[Reason, Traits] = {
     Reason.GRANT_USED: Traits("PERMISSION_DENIED", _AUTH, "this part was already served under this grant", "resume the transfer for missing parts"),
     Reason.PLAN_REFUSED: Traits("FAILED_PRECONDITION", _NO, "the agreement cannot be carried out on this data", "every violation is listed; the department mends contract or source"),
     Reason.BOUNDS_NOT_MET: Traits("FAILED_PRECONDITION", _NO, "the re-identification bounds were not met", "the department sees the figures; ask for coarser fields"),
+    Reason.REFRESH_PENDING: Traits("FAILED_PRECONDITION", _LATER, "a release of this dataset still stands for you, and another one could be subtracted from it", "pull again when the contract's refresh interval is over"),
     Reason.SOURCE_UNAVAILABLE: Traits("UNAVAILABLE", _LATER, "the department's source cannot be read", "tell the department; repeat later", retryable=True),
     Reason.SPOOL_FULL: Traits("RESOURCE_EXHAUSTED", _LATER, "the gateway has no room for the release", "tell the department; repeat later", retryable=True),
     Reason.SINK_FAILED: Traits("FAILED_PRECONDITION", _BAD, "the file could not be written", "make room or choose another place, then pull again"),

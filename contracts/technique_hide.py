@@ -194,7 +194,8 @@ class Hmac(Technique, frozen=True, kw_only=True, tag="hmac"):
 
 
 class RandomId(Technique, frozen=True, kw_only=True, tag="random_id"):
-    """A fresh random number a row, drawn once for a release; equal values get different numbers.
+    """A random number a row, drawn once for a release; equal values get different numbers, and other
+    releases other ones. Drawn under a key of the release, from the row's place, never from its value.
 
     Precondition: none. Output: 32 lower-case hex digits.
     Residual risk: whether there was a value. No join, not even with itself.

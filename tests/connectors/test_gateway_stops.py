@@ -353,7 +353,7 @@ def test_a_receipt_waits_in_the_outbox_until_the_exchange_is_back(gate: Gate) ->
 # --- kills and restarts
 
 
-def test_after_an_orderly_restart_the_transfer_has_ended_and_a_new_release_is_made(gate: Gate) -> None:
+def test_after_an_orderly_restart_the_transfer_has_ended_and_its_release_is_made_again(gate: Gate) -> None:
     client, ticket = gate.client(), gate.ticket()
     info = info_of(client, ticket)
     drain(client.do_get(info.endpoints[0].ticket))
@@ -366,7 +366,14 @@ def test_after_an_orderly_restart_the_transfer_has_ended_and_a_new_release_is_ma
     assert refused(lambda: info_of(client, ticket)) == "GRANT_USED"
     assert refused(lambda: drain(client.do_get(info.endpoints[1].ticket))) == "GRANT_USED"
     assert receipt_of(act(client, "receipt", ticket)) == receipt
-    assert intent_of(info_of(client, gate.ticket())).release != receipt.release
+    rest = gate.ticket(release=receipt.release, parts=tuple(range(1, len(info.endpoints))))
+    resumed = info_of(client, rest)
+    assert intent_of(resumed).release == receipt.release
+    for endpoint in resumed.endpoints:
+        drain(client.do_get(endpoint.ticket))
+    whole = receipt_of(act(client, "receipt", rest))
+    assert whole.complete
+    assert whole.content_digest == receipt.content_digest
 
 
 @pytest.mark.parametrize("at", ["intent", "part", "claim"])

@@ -36,11 +36,14 @@ Words = Mapping[str, object]  # a technique as a contract writes it
 class Keys:
     """Keys by domain, from one agreement's secret."""
 
-    def __init__(self, secret: str = "one agreement") -> None:
-        self.secret = secret
+    def __init__(self, secret: str = "one agreement", release: str = "rel-a") -> None:
+        self.secret, self.release = secret, release
 
     def key(self, domain: str) -> str:
         return hashlib.sha256(f"{self.secret}/{domain}".encode()).hexdigest()
+
+    def draw(self, field: str) -> str:
+        return self.key(f"{self.release}/{field}")
 
 
 def plan_of(*fields: tuple[str, Words, d.DType], entity: str | None = None) -> Plan:
@@ -93,8 +96,7 @@ def mask(values: Sequence[object] | pl.Series, words: Words, dtype: d.DType, key
     series = values.alias("v") if isinstance(values, pl.Series) else column(values, dtype)
     lazy = masked(series.to_frame().lazy(), plan_of(("v", words, dtype)), keys or Keys())
     result = lazy.collect()["v"]
-    if words["mask"] != "random_id":
-        assert result.equals(lazy.collect(engine="streaming")["v"], null_equal=True)
+    assert result.equals(lazy.collect(engine="streaming")["v"], null_equal=True)
     return result
 
 
@@ -434,12 +436,18 @@ def test_random_ids_differ_even_where_one_value_fills_the_column() -> None:
         assert masked(frame, plan, Keys()).collect(engine=engine)["v"].n_unique() == 4000
 
 
-def test_random_numbers_are_fresh_for_each_row_and_each_release() -> None:
+def test_random_numbers_are_of_one_row_one_field_and_one_release() -> None:
     plan = plan_of(("v", {"mask": "random_id"}, d.STRING))
     frame = pl.DataFrame({"v": ["same"] * 500 + [None]}).lazy()
-    first, second = (masked(frame, plan, Keys()).collect()["v"].to_list() for _ in range(2))
+    first, again, second = (
+        masked(frame, plan, Keys(release=name)).collect()["v"].to_list() for name in ("rel-a", "rel-a", "rel-b")
+    )
+    assert first == again
     assert first[-1] is second[-1] is None
     assert len({*first[:-1], *second[:-1]}) == 1000
+    two = plan_of(("v", {"mask": "random_id"}, d.STRING), ("w", {"mask": "random_id"}, d.STRING))
+    both = masked(frame.with_columns(w="v"), two, Keys()).collect()
+    assert not set(both["v"].drop_nulls()) & set(both["w"].drop_nulls())
     assert all(len(value) == 32 and set(value) <= set("0123456789abcdef") for value in first[:-1])
 
 
@@ -447,6 +455,8 @@ def test_a_key_of_another_form_is_refused_without_being_shown() -> None:
     class Weak:
         def key(self, domain: str) -> str:
             return "hunter2"
+
+        draw = key
 
     with pytest.raises(SluicegateError) as caught:
         masked(pl.DataFrame({"v": ["a"]}).lazy(), plan_of(("v", {"mask": "hmac", "domain": "p"}, d.STRING)), Weak())

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import exchange.client
+from contracts.errors import Reason, SluicegateError
 from tests.e2e.city import ROOT, City
 from tests.e2e.conftest import HEALTH
 
@@ -35,6 +36,12 @@ def visits(city: City, tmp_path_factory: pytest.TempPathFactory) -> Path:
     mended = document.replace("steward@health.example", "health-steward@health.example")
     city.publish("health-steward", mended.encode(), folder / "visits.parquet", gateway=HEALTH)
     return folder / "visits.parquet"
+
+
+@pytest.fixture(scope="module")
+def agreement(city: City, visits: Path) -> str:
+    """The analyst's agreement on it."""
+    return city.agree("analyst", "health-bureau/hospital-visits", "transport-planning", approvers=["health-steward"])
 
 
 def example() -> str:
@@ -62,11 +69,8 @@ def test_the_example_of_the_documentation_runs(
     assert pulled.frame().columns == ["home_postcode", "visit_ts", "hospital_code"]
 
 
-def test_a_pull_is_a_frame_a_reader_or_a_file(city: City, visits: Path, tmp_path: Path) -> None:
+def test_a_pull_is_a_frame_a_reader_or_a_file(city: City, agreement: str, tmp_path: Path) -> None:
     analyst = city.exchange("analyst")
-    agreement = city.agree(
-        "analyst", "health-bureau/hospital-visits", "transport-planning", approvers=["health-steward"]
-    )
     seen: list[tuple[int, int, int]] = []
     memory = analyst.pull(agreement, progress=lambda *counts: seen.append(counts))
     frame, reader = memory.frame(), memory.reader()
@@ -90,17 +94,10 @@ def test_a_pull_is_a_frame_a_reader_or_a_file(city: City, visits: Path, tmp_path
     )
 
 
-def test_an_existing_file_is_not_replaced_unasked(city: City, visits: Path, tmp_path: Path) -> None:
-    from contracts.errors import Reason, SluicegateError
-
+def test_an_existing_file_is_not_replaced_unasked(city: City, agreement: str, tmp_path: Path) -> None:
     path = tmp_path / "precious.csv"
     path.write_text("precious\n")
     analyst = city.exchange("analyst")
-    agreement = next(
-        found.name
-        for found in analyst.agreements("ACTIVE")
-        if found.dataset == "parties/health-bureau/datasets/hospital-visits"
-    )
     with pytest.raises(SluicegateError) as refused:
         analyst.pull(agreement, to=path)
     assert refused.value.reason is Reason.SINK_FAILED
@@ -110,8 +107,6 @@ def test_an_existing_file_is_not_replaced_unasked(city: City, visits: Path, tmp_
 
 
 def test_what_is_refused_says_what_would_pass(city: City, visits: Path) -> None:
-    from contracts.errors import Reason, SluicegateError
-
     with pytest.raises(SluicegateError) as refused:
         city.exchange("analyst").request("health-bureau/hospital-visits", purpose="transport-planing", reason="typo")
     assert refused.value.reason is Reason.REQUEST_OUTSIDE_CONTRACT
