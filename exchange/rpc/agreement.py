@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import Counter
 from collections.abc import Iterator
 
 import grpc
@@ -15,6 +13,7 @@ from exchange.hall import Hall
 from exchange.rpc import convert
 from exchange.rpc.calls import replayable, signed
 from exchange.rpc.interceptors import caller
+from exchange.rpc.places import Places
 from exchange.v1 import agreement_pb2 as pb
 from exchange.v1 import agreement_pb2_grpc
 
@@ -30,9 +29,7 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
 
     def __init__(self, hall: Hall, *, heartbeat: int, watchers: int, stopping: threading.Event) -> None:
         self._hall, self._heartbeat, self._stopping = hall, heartbeat, stopping
-        self._places = threading.BoundedSemaphore(watchers)
-        self._per_party, self._of_party = max(8, watchers // 4), Counter[str]()
-        self._counting = threading.Lock()
+        self._places = Places(watchers, max(8, watchers // 4), "watches")
 
     def GetAgreement(self, request: pb.GetAgreementRequest, context: grpc.ServicerContext) -> pb.Agreement:
         """One agreement."""
@@ -97,7 +94,7 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
     ) -> Iterator[pb.WatchAgreementsResponse]:
         """Heartbeats to one gateway, until it or the server goes."""
         agreements.may_watch(caller(), request.gateway)
-        with self._place(caller().party):
+        with self._places.place(caller().party):
             while context.is_active() and not self._stopping.is_set():
                 stopped = agreements.stopped(self._hall, request.gateway)
                 checkpoint = ledger.checkpoint(self._hall)
@@ -107,19 +104,3 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
                     checkpoint=checkpoint.to_bytes(),
                 )
                 self._stopping.wait(self._heartbeat)
-
-    @contextlib.contextmanager
-    def _place(self, party: str) -> Iterator[None]:
-        """A place among the watchers. Raises RATE_LIMITED."""
-        with self._counting:
-            if self._of_party[party] >= self._per_party:
-                raise SluicegateError(Reason.RATE_LIMITED, f"{party} watches {self._per_party} times already")
-            if not self._places.acquire(blocking=False):
-                raise SluicegateError(Reason.RATE_LIMITED, "too many gateways watch already; repeat later")
-            self._of_party[party] += 1
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._of_party[party] -= 1
-            self._places.release()

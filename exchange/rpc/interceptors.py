@@ -26,6 +26,7 @@ import grpc
 
 from contracts.errors import Reason, SluicegateError
 from exchange.identity import Authenticator, Principal
+from exchange.rpc.places import Places
 from exchange.rpc.status import to_status
 
 log = logging.getLogger("sluicegate.rpc")
@@ -35,7 +36,8 @@ STREAMS_WITHOUT_DEADLINE = ("/exchange.v1.AgreementService/WatchAgreements",)
 NO_DEADLINE = 10**9  # time_remaining() of a call without deadline is about 9.2e18 seconds
 # Reflection is open to anybody and its stream holds a thread: so many at once, for so many seconds.
 REFLECTIONS, REFLECTION_LIFE = 4, 30.0
-MESSAGE_WITHIN = 5.0  # seconds that the message of a call without deadline may take
+MESSAGE_WITHIN = 5.0  # seconds that the message of a call may take
+MOMENT = 0.25  # seconds that a call may wait for the turn to read its message
 # Exit codes of refusals, which the use cases put on record: allowed to act, by the contract, in that state.
 REFUSED = (4, 5, 6)
 # gRPC codes of what is no caller's fault, so that its cause belongs into the log.
@@ -89,9 +91,20 @@ class Surround(grpc.ServerInterceptor):
     """The one interceptor of the exchange."""
 
     def __init__(
-        self, authenticator: Authenticator, *, max_deadline: int, calls_per_minute: int, refusals_per_minute: int
+        self,
+        authenticator: Authenticator,
+        *,
+        workers: int,
+        watchers: int,
+        max_deadline: int,
+        calls_per_minute: int,
+        refusals_per_minute: int,
     ) -> None:
+        """`workers` threads serve calls, so at most half of them wait for messages of one party, and one
+        always for none; likewise with the threads of the `watchers`."""
         self._authenticator = authenticator
+        self._arriving = Places(max(1, workers - 1), max(1, workers // 2), "calls without their message")
+        self._beginning = Places(watchers, max(1, watchers // 2), "watches without their message")
         self._max_deadline = max_deadline
         self._calls = RateLimit(calls_per_minute, "calls")
         self._refusals = RateLimit(refusals_per_minute, "refused calls")
@@ -110,7 +123,7 @@ class Surround(grpc.ServerInterceptor):
 
             def stream(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
                 with self._around(method, context):
-                    yield from handler.unary_stream(_soon(requests, context), context)
+                    yield from handler.unary_stream(self._message(requests, context, self._beginning), context)
 
             return grpc.stream_stream_rpc_method_handler(
                 stream, handler.request_deserializer, handler.response_serializer
@@ -118,9 +131,23 @@ class Surround(grpc.ServerInterceptor):
 
         def unary(requests: Any, context: grpc.ServicerContext) -> Any:
             with self._around(method, context):
-                return handler.unary_unary(_only(requests), context)
+                return handler.unary_unary(self._message(requests, context, self._arriving), context)
 
         return grpc.stream_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+
+    @staticmethod
+    def _message(requests: Iterator[Any], context: grpc.ServicerContext, places: Places) -> Any:
+        """The one message of a call. One that does not come shortly ends the call: it holds a thread."""
+        timer = threading.Timer(MESSAGE_WITHIN, context.cancel)
+        timer.daemon = True
+        with places.place(caller().party, wait=MOMENT):
+            timer.start()
+            try:
+                for request in requests:
+                    return request
+            finally:
+                timer.cancel()
+        raise SluicegateError(Reason.INVALID_ARGUMENT, "the call brought no message")
 
     def _reflected(self, handler: Any) -> Any:
         def stream(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
@@ -192,24 +219,6 @@ class Surround(grpc.ServerInterceptor):
                 f"the deadline is {remaining:.0f} s away; at most {self._max_deadline} s are allowed",
                 metadata=most,
             )
-
-
-def _only(requests: Iterator[Any]) -> Any:
-    """The one message of a call. Waits for it, at most until the deadline."""
-    for request in requests:
-        return request
-    raise SluicegateError(Reason.INVALID_ARGUMENT, "the call brought no message")
-
-
-def _soon(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-    """The one message of a stream that needs no deadline: without it the call ends shortly."""
-    timer = threading.Timer(MESSAGE_WITHIN, context.cancel)
-    timer.daemon = True
-    timer.start()
-    try:
-        return _only(requests)
-    finally:
-        timer.cancel()
 
 
 def _bearer(context: grpc.ServicerContext) -> str:

@@ -69,6 +69,8 @@ class ExchangeServer:
         self._health = health.HealthServicer()
         surround = Surround(
             authenticator,
+            workers=settings.workers,
+            watchers=settings.watchers,
             max_deadline=settings.max_deadline,
             calls_per_minute=settings.calls_per_minute,
             refusals_per_minute=settings.refusals_per_minute,

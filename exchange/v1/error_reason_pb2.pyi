@@ -90,33 +90,35 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the agreement cannot be carried out on this data. Remedy: every violation is listed; the department mends contract or source."""
     ERROR_REASON_BOUNDS_NOT_MET: _ErrorReason.ValueType  # 33
     """FAILED_PRECONDITION: the re-identification bounds were not met. Remedy: the department sees the figures; ask for coarser fields."""
-    ERROR_REASON_SOURCE_UNAVAILABLE: _ErrorReason.ValueType  # 34
+    ERROR_REASON_REFRESH_PENDING: _ErrorReason.ValueType  # 34
+    """FAILED_PRECONDITION: a release of this dataset still stands for you, and another one could be subtracted from it. Remedy: pull again when the contract's refresh interval is over."""
+    ERROR_REASON_SOURCE_UNAVAILABLE: _ErrorReason.ValueType  # 35
     """UNAVAILABLE: the department's source cannot be read. Remedy: tell the department; repeat later."""
-    ERROR_REASON_SPOOL_FULL: _ErrorReason.ValueType  # 35
+    ERROR_REASON_SPOOL_FULL: _ErrorReason.ValueType  # 36
     """RESOURCE_EXHAUSTED: the gateway has no room for the release. Remedy: tell the department; repeat later."""
-    ERROR_REASON_SINK_FAILED: _ErrorReason.ValueType  # 36
+    ERROR_REASON_SINK_FAILED: _ErrorReason.ValueType  # 37
     """FAILED_PRECONDITION: the file could not be written. Remedy: make room or choose another place, then pull again."""
-    ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 37
+    ERROR_REASON_TOO_MANY_TRANSFERS: _ErrorReason.ValueType  # 38
     """RESOURCE_EXHAUSTED: your party's transfer slots are taken. Remedy: wait for a running transfer."""
-    ERROR_REASON_TRANSFER_STOPPED: _ErrorReason.ValueType  # 38
+    ERROR_REASON_TRANSFER_STOPPED: _ErrorReason.ValueType  # 39
     """ABORTED: the gateway stopped the running stream. Remedy: see the agreement's state, then resume."""
-    ERROR_REASON_CONTROL_PLANE_SILENT: _ErrorReason.ValueType  # 39
+    ERROR_REASON_CONTROL_PLANE_SILENT: _ErrorReason.ValueType  # 40
     """UNAVAILABLE: the gateway has not heard from the exchange and serves nothing. Remedy: repeat later."""
-    ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 40
+    ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 41
     """DATA_LOSS: the data is not what was attested. Remedy: delete it and pull again; keep the receipt as evidence."""
-    ERROR_REASON_RECEIPT_INVALID: _ErrorReason.ValueType  # 41
+    ERROR_REASON_RECEIPT_INVALID: _ErrorReason.ValueType  # 42
     """DATA_LOSS: the receipt does not verify. Remedy: keep it as evidence and open a dispute."""
-    ERROR_REASON_LEDGER_INVALID: _ErrorReason.ValueType  # 42
+    ERROR_REASON_LEDGER_INVALID: _ErrorReason.ValueType  # 43
     """DATA_LOSS: the ledger shown is not an extension of the one seen before. Remedy: keep both checkpoints as evidence."""
-    ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 43
+    ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 44
     """UNAVAILABLE: the ledger cannot be written, so nothing is granted. Remedy: repeat later."""
-    ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 44
+    ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 45
     """DEADLINE_EXCEEDED: the deadline passed. Remedy: repeat with more time."""
-    ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 45
+    ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 46
     """UNAVAILABLE: the other side cannot be reached. Remedy: check that it is up, then repeat."""
-    ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 46
+    ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 47
     """CANCELLED: the caller gave up. Remedy: repeat."""
-    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 47
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 48
     """INTERNAL: our own fault. Remedy: report the request id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -190,32 +192,34 @@ ERROR_REASON_PLAN_REFUSED: ErrorReason.ValueType  # 32
 """FAILED_PRECONDITION: the agreement cannot be carried out on this data. Remedy: every violation is listed; the department mends contract or source."""
 ERROR_REASON_BOUNDS_NOT_MET: ErrorReason.ValueType  # 33
 """FAILED_PRECONDITION: the re-identification bounds were not met. Remedy: the department sees the figures; ask for coarser fields."""
-ERROR_REASON_SOURCE_UNAVAILABLE: ErrorReason.ValueType  # 34
+ERROR_REASON_REFRESH_PENDING: ErrorReason.ValueType  # 34
+"""FAILED_PRECONDITION: a release of this dataset still stands for you, and another one could be subtracted from it. Remedy: pull again when the contract's refresh interval is over."""
+ERROR_REASON_SOURCE_UNAVAILABLE: ErrorReason.ValueType  # 35
 """UNAVAILABLE: the department's source cannot be read. Remedy: tell the department; repeat later."""
-ERROR_REASON_SPOOL_FULL: ErrorReason.ValueType  # 35
+ERROR_REASON_SPOOL_FULL: ErrorReason.ValueType  # 36
 """RESOURCE_EXHAUSTED: the gateway has no room for the release. Remedy: tell the department; repeat later."""
-ERROR_REASON_SINK_FAILED: ErrorReason.ValueType  # 36
+ERROR_REASON_SINK_FAILED: ErrorReason.ValueType  # 37
 """FAILED_PRECONDITION: the file could not be written. Remedy: make room or choose another place, then pull again."""
-ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 37
+ERROR_REASON_TOO_MANY_TRANSFERS: ErrorReason.ValueType  # 38
 """RESOURCE_EXHAUSTED: your party's transfer slots are taken. Remedy: wait for a running transfer."""
-ERROR_REASON_TRANSFER_STOPPED: ErrorReason.ValueType  # 38
+ERROR_REASON_TRANSFER_STOPPED: ErrorReason.ValueType  # 39
 """ABORTED: the gateway stopped the running stream. Remedy: see the agreement's state, then resume."""
-ERROR_REASON_CONTROL_PLANE_SILENT: ErrorReason.ValueType  # 39
+ERROR_REASON_CONTROL_PLANE_SILENT: ErrorReason.ValueType  # 40
 """UNAVAILABLE: the gateway has not heard from the exchange and serves nothing. Remedy: repeat later."""
-ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 40
+ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 41
 """DATA_LOSS: the data is not what was attested. Remedy: delete it and pull again; keep the receipt as evidence."""
-ERROR_REASON_RECEIPT_INVALID: ErrorReason.ValueType  # 41
+ERROR_REASON_RECEIPT_INVALID: ErrorReason.ValueType  # 42
 """DATA_LOSS: the receipt does not verify. Remedy: keep it as evidence and open a dispute."""
-ERROR_REASON_LEDGER_INVALID: ErrorReason.ValueType  # 42
+ERROR_REASON_LEDGER_INVALID: ErrorReason.ValueType  # 43
 """DATA_LOSS: the ledger shown is not an extension of the one seen before. Remedy: keep both checkpoints as evidence."""
-ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 43
+ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 44
 """UNAVAILABLE: the ledger cannot be written, so nothing is granted. Remedy: repeat later."""
-ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 44
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 45
 """DEADLINE_EXCEEDED: the deadline passed. Remedy: repeat with more time."""
-ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 45
+ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 46
 """UNAVAILABLE: the other side cannot be reached. Remedy: check that it is up, then repeat."""
-ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 46
+ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 47
 """CANCELLED: the caller gave up. Remedy: repeat."""
-ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 47
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 48
 """INTERNAL: our own fault. Remedy: report the request id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -205,6 +205,30 @@ def test_messages_that_never_come_hold_up_nobody(serve: Callable[..., Served]) -
     stop.set()
 
 
+def test_one_party_cannot_hold_every_worker(serve: Callable[..., Served]) -> None:
+    """However many of its calls send no message, others are served at once, and it soon again."""
+    served = serve(workers=4, watchers=1)
+    others = served.client("planner")
+    others.whoami()
+    stop, channel = threading.Event(), served.channel()
+    slow = channel.stream_unary(
+        "/exchange.v1.PartyService/WhoAmI",
+        request_serializer=party_pb2.WhoAmIRequest.SerializeToString,
+        response_deserializer=party_pb2.Principal.FromString,
+    )
+    bearer = served.bearer("steward")
+    held = [slow.future(_never(stop), timeout=30, metadata=bearer) for _ in range(12)]
+    try:
+        for _ in range(5):
+            assert others.whoami().roles == ("admin", "requester")
+        errors = [refused_call(call.result).reason for call in held]
+        assert errors.count(Reason.RATE_LIMITED) >= 8
+        assert set(errors) <= {Reason.RATE_LIMITED, Reason.CANCELLED}, "the rest is ended soon"
+        assert served.client("steward").whoami().roles == ("steward",)
+    finally:
+        stop.set()
+
+
 def test_stalled_reflection_starves_no_call(serve: Callable[..., Served]) -> None:
     served = serve(workers=2, watchers=1)
     stop = threading.Event()
