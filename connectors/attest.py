@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
+from connectors.gateway_state import PartsLeft
 from connectors.release import Release
 from contracts.agreement import VerifiedAgreement
 from contracts.envelope import Envelope, Kind, SigningKey, sign
@@ -66,6 +65,7 @@ def draft(
         hash=release.hash,
         parts=intended.parts,
         parts_sent=(),
+        parts_begun=(),
         complete=False,
         order=release.order,
         refresh=plan.refresh,
@@ -75,17 +75,17 @@ def draft(
     )
 
 
-def finish(raw: bytes, parts_sent: Iterable[int], key: SigningKey, *, now: int) -> Envelope:
+def finish(raw: bytes, left: PartsLeft, key: SigningKey, *, now: int) -> Envelope:
     """The signed receipt of a stored draft: complete when every part of the release was sent."""
     receipt = msgspec.json.decode(raw, type=Receipt)
-    sent = tuple(sorted(set(parts_sent)))
-    return sign(
-        Kind.RECEIPT,
-        msgspec.structs.replace(
-            receipt, parts_sent=sent, complete=sent == tuple(range(len(receipt.parts))), finished=rfc3339(now)
-        ),
-        key,
+    finished = msgspec.structs.replace(
+        receipt,
+        parts_sent=left.sent,
+        parts_begun=left.begun,
+        complete=left.sent == tuple(range(len(receipt.parts))),
+        finished=rfc3339(now),
     )
+    return sign(Kind.RECEIPT, finished, key)
 
 
 def _schema(release: Release) -> tuple[tuple[str, str], ...]:

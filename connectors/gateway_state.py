@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from connectors.durable import DurableFile
 from contracts.agreement import Suspension
@@ -78,6 +78,13 @@ class StoredTransfer:
     def ended(self) -> bool:
         """Whether nothing can be served under it any more."""
         return self.receipt is not None or self.refusal is not None
+
+
+class PartsLeft(NamedTuple):
+    """Parts of a release that left: whole, and perhaps in part, because their stream broke off."""
+
+    sent: tuple[int, ...]
+    begun: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,14 +306,15 @@ class GatewayState(DurableFile):
         with self._write() as db:
             db.execute("UPDATE parts SET sent = ? WHERE grant_id = ? AND part = ?", (self._clock(), grant_id, part))
 
-    def parts_sent(self, stored: StoredTransfer) -> tuple[int, ...]:
-        """Parts served to the end under this grant and, for a resumed transfer, under earlier ones of
-        the same release."""
-        if stored.resumed:
-            rows = self._rows("SELECT DISTINCT part FROM parts WHERE release = ? AND sent IS NOT NULL", stored.release)
-        else:
-            rows = self._rows("SELECT part FROM parts WHERE grant_id = ? AND sent IS NOT NULL", stored.grant_id)
-        return tuple(sorted(part for (part,) in rows))
+    def parts_left(self, stored: StoredTransfer) -> PartsLeft:
+        """Parts that left under this grant and, for a resumed transfer, under earlier ones of the same
+        release. A part counts as begun once it was claimed: its first row follows at once."""
+        where, which = ("release", stored.release) if stored.resumed else ("grant_id", stored.grant_id)
+        query = f"SELECT part, max(sent) FROM parts WHERE {where} = ? GROUP BY part ORDER BY part"  # noqa: S608 - constant
+        rows = self._rows(query, which)
+        return PartsLeft(
+            tuple(part for part, sent in rows if sent is not None), tuple(part for part, sent in rows if sent is None)
+        )
 
     def parts_of(self, grant_id: str) -> frozenset[int]:
         """Parts served to the end under this very grant."""

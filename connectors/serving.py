@@ -230,14 +230,17 @@ class Serving:
         """Sign and store the receipt of what was sent, and let go of the release."""
         if stored.draft is None:
             raise SluicegateError(Reason.STATE_WRONG, "the transfer has ended")
-        sent = self._state.parts_sent(stored)
-        receipt = self._state.end(stored.transfer, attest.finish(stored.draft, sent, self._key, now=self._clock()))
+        left = self._state.parts_left(stored)
+        receipt = self._state.end(stored.transfer, attest.finish(stored.draft, left, self._key, now=self._clock()))
         with self._lock:
             transfer = self._open.pop(stored.transfer, None)
         if transfer is not None:
             self._shelf.done(transfer.standing)
         self._outbox.wake()
         log.info(
-            "receipt: transfer=%s parts_sent=%d complete=%s", stored.transfer, len(sent), receipt.payload["complete"]
+            "receipt: transfer=%s parts_sent=%d complete=%s",
+            stored.transfer,
+            len(left.sent),
+            receipt.payload["complete"],
         )
         return receipt

@@ -175,7 +175,8 @@ class Intent(_Document, frozen=True):
 
 class Receipt(_Document, frozen=True):
     """Kind RECEIPT, signed by the gateway: what left. `parts_sent` are the indexes that were served
-    to the end under this grant or an earlier one of the same release; `complete` when all were."""
+    to the end under this grant or an earlier one of the same release; `complete` when all were.
+    `parts_begun` are those that broke off: any of their rows may have left."""
 
     transfer: str
     agreement: str
@@ -200,6 +201,7 @@ class Receipt(_Document, frozen=True):
     hash: Hash
     parts: tuple[PartDigest, ...]
     parts_sent: tuple[int, ...]
+    parts_begun: tuple[int, ...]
     complete: bool
     order: Literal["keyed", "source"]
     refresh: str

@@ -158,13 +158,18 @@ def _fields_treated(case: TransferCase) -> str:
 def _counts_add_up(case: TransferCase) -> str:
     receipt = need(case.receipt, "the verified receipt")
     _counts(receipt)
-    sent = receipt.parts_sent
-    if list(sent) != sorted(set(sent)) or any(part not in range(len(receipt.parts)) for part in sent):
-        raise _wrong("the parts that were sent are not parts of the release, each once and in order")
+    sent, begun = receipt.parts_sent, receipt.parts_begun
+    for named in (sent, begun):
+        if list(named) != sorted(set(named)) or any(part not in range(len(receipt.parts)) for part in named):
+            raise _wrong("the parts that it names are not parts of the release, each once and in order")
+    if set(sent) & set(begun):
+        raise _wrong("it says of a part that it was sent whole, and that it broke off")
     if receipt.complete != (len(sent) == len(receipt.parts)):
         raise _wrong("it calls itself complete and lacks parts, or the reverse")
     rows = sum(receipt.parts[part].rows for part in sent)
     whole = "complete" if receipt.complete else f"PARTIAL: {len(sent)} of {len(receipt.parts)} parts"
+    if begun:
+        whole += f", and rows of {len(begun)} more"
     return f"{whole}; {receipt.rows_in} rows in, {rows} sent, {receipt.rows_suppressed} suppressed"
 
 

@@ -28,6 +28,7 @@ from exchange.transfer_state import find
 
 GRANT_LIFE = 600  # seconds
 SETTLED_AT_ONCE = 20  # unused grants
+RESUMES = 50  # of one release: its papers are read in the writer's turn
 DECISION_GOOD = 30  # seconds that a decision waits for the writer's turn at most
 
 _paper_of: papers.Memo[AgreementPaper] = papers.Memo()
@@ -230,6 +231,12 @@ def _missing(tx: Tx, record: Agreement, resume: str, wanted: tuple[int, ...]) ->
         raise access.missing(resume)
     first = earlier.resumes or earlier.name
     chain = [*papers.every(tx, Transfer, {"resumes": first}), *papers.every(tx, Transfer, {"name": first})]
+    if len(chain) > RESUMES:
+        raise SluicegateError(
+            Reason.STATE_WRONG,
+            f"{first} was resumed {RESUMES} times: acknowledge what arrived and ask for a new transfer",
+            metadata={"transfer": first},
+        )
     receipts = [papers.read(Receipt, Envelope.from_bytes(one.receipt)) for one in chain if one.receipt]
     intents = [papers.read(Intent, Envelope.from_bytes(one.intent)) for one in chain if one.intent]
     releases = [*(paper.release for paper in receipts), *(paper.release for paper in intents)]

@@ -92,7 +92,12 @@ def report_receipt(hall: Hall, principal: Principal, call: Call | None, name: st
             verb = "complete" if paper.complete else "partial"
             state = lifecycle.move("transfer", record.state, verb)
             detail = {"receipt": receipt.digest, "release": paper.release, "content": paper.content_digest}
-            counts = {"rows": paper.rows_out, "parts": len(paper.parts), "sent": len(paper.parts_sent)}
+            counts = {
+                "rows": paper.rows_out,
+                "parts": len(paper.parts),
+                "sent": len(paper.parts_sent),
+                "begun": len(paper.parts_begun),
+            }
             event = "transfer.completed" if paper.complete else "transfer.partial"
             index = _note(tx, hall, event, record, principal, {**detail, **counts})
             changed = replace(record, receipt=receipt.to_bytes(), state=state, ledger_index=index)

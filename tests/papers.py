@@ -453,6 +453,7 @@ class Papers:
             hash=intent.hash,
             parts=self.parts,
             parts_sent=tuple(range(len(self.parts))),
+            parts_begun=(),
             complete=True,
             order="keyed",
             refresh=self.contract.purposes[agreed.purpose].refresh,

@@ -109,6 +109,23 @@ def test_the_receipt_is_signed_without_being_asked_for_once_all_parts_left(gate:
     assert gate.gateway.health()["transfers"] == 0
 
 
+def test_a_part_whose_end_was_never_taken_is_on_the_receipt(gate: Gate) -> None:
+    """Whoever takes every row and drops the stream before its end has the rows: the receipt says so."""
+    client, ticket = gate.client(), gate.ticket()
+    info = info_of(client, ticket)
+    release, stream = gate.gateway.stream(info.endpoints[0].ticket.ticket, peer="ipv4:127.0.0.1:1")
+    rows = 0
+    while rows < release.parts[0].rows:
+        rows += next(stream).num_rows
+    stream.close()
+    receipt = receipt_of(act(client, "receipt", ticket))
+    assert (receipt.parts_sent, receipt.parts_begun, receipt.complete) == ((), (0,), False)
+    rest = gate.ticket(release=receipt.release)
+    fetch_all(client, info_of(client, rest))
+    whole = receipt_of(act(client, "receipt", rest))
+    assert (whole.parts_begun, whole.complete) == ((), True)
+
+
 def test_pulls_within_the_refresh_interval_serve_the_same_release(gate: Gate) -> None:
     client = gate.client()
     first = info_of(client, gate.ticket())

@@ -236,22 +236,22 @@ def test_a_refusal_is_kept_once_and_does_not_touch_a_transfer_that_runs(state: G
     assert [(report.transfer, report.kind) for report in state.reports()] == [("t-1", "intent"), ("t-2", "refusal")]
 
 
-def test_parts_sent_count_earlier_grants_only_for_a_resume(state: GatewayState) -> None:
+def test_parts_that_left_count_earlier_grants_only_for_a_resume(state: GatewayState) -> None:
     first = begin(state)
     for part in (0, 1, 2):
         state.claim("g-t-1", part, "rel-1")
     state.sent("g-t-1", 0)
     state.sent("g-t-1", 2)
-    assert state.parts_sent(first) == (0, 2)
+    assert state.parts_left(first) == ((0, 2), (1,))
     resumed = begin(state, "t-2", resumed=True)
     state.claim("g-t-2", 1, "rel-1")
-    assert state.parts_sent(resumed) == (0, 2)
+    assert state.parts_left(resumed) == ((0, 2), (1,))
     state.sent("g-t-2", 1)
-    assert state.parts_sent(resumed) == (0, 1, 2)
+    assert state.parts_left(resumed) == ((0, 1, 2), ())
     assert state.parts_of("g-t-2") == {1}
     fresh = begin(state, "t-3")
-    assert state.parts_sent(fresh) == ()
-    assert state.parts_sent(begin(state, "t-4", release="rel-2", resumed=True)) == ()
+    assert state.parts_left(fresh) == ((), ())
+    assert state.parts_left(begin(state, "t-4", release="rel-2", resumed=True)) == ((), ())
 
 
 def test_the_outbox_keeps_order_and_what_was_rejected(state: GatewayState) -> None:
@@ -343,7 +343,7 @@ def test_what_was_promised_survives_a_kill(tmp_path: Path) -> None:
     with open_state(tmp_path) as state:
         (stored,) = state.unfinished()
         assert stored.intent is not None
-        assert set(state.parts_sent(stored)) >= {0, 2, 4}
+        assert set(state.parts_left(stored).sent) >= {0, 2, 4}
         for part in range(6):
             with pytest.raises(SluicegateError):
                 state.claim("g-1", part, "rel-1")

@@ -103,7 +103,7 @@ def test_the_exchanges_stop_list_ends_a_running_stream(wide: Gate) -> None:
     wide.hear(wide.papers.agreed.id)
     assert refused(lambda: drain(reader)) in ("TRANSFER_STOPPED", "Flight returned unavailable error, with message")
     receipt = settled(wide, ticket)
-    assert (receipt.complete, receipt.parts_sent) == (False, ())
+    assert (receipt.complete, receipt.parts_sent, receipt.parts_begun) == (False, (), (0,))
     assert refused(lambda: info_of(wide.client(), wide.ticket())) == "AGREEMENT_NOT_LIVE"
     wide.hear()
     assert info_of(wide.client(), wide.ticket()).endpoints
@@ -244,7 +244,7 @@ def test_a_stalled_reader_is_cut_off_and_its_slot_freed(wide: Gate) -> None:
     _, ticket, reader = stalled(wide)
     wide.gateway._serving._stall_after = 1.0
     receipt = settled(wide, ticket)
-    assert (receipt.complete, receipt.parts_sent) == (False, ())
+    assert (receipt.complete, receipt.parts_sent, receipt.parts_begun) == (False, (), (0,))
     until(lambda: wide.gateway.health()["streams"] == 0)
     with pytest.raises(fl.FlightError):
         drain(reader)
@@ -277,7 +277,7 @@ def test_slots_are_counted_per_party_and_overall(tmp_path: Path, wide_data: Path
 def test_the_receipt_action_stops_what_runs_and_ends_the_transfer(wide: Gate) -> None:
     _, ticket, reader = stalled(wide)
     receipt = receipt_of(act(wide.client(), "receipt", ticket))
-    assert (receipt.complete, receipt.parts_sent) == (False, ())
+    assert (receipt.complete, receipt.parts_sent, receipt.parts_begun) == (False, (), (0,))
     with pytest.raises(fl.FlightError):
         drain(reader)
     assert receipt_of(act(wide.client(), "receipt", ticket)) == receipt

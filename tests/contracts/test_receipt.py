@@ -345,6 +345,9 @@ def test_3_fields_not_treated_as_the_contract_says(changed, says):
         {"parts_sent": (0, 0)},
         {"parts_sent": (1, 0)},
         {"parts_sent": (-1, 0)},
+        {"parts_begun": (0,)},
+        {"parts_begun": (2,)},
+        {"parts_sent": (), "parts_begun": (1, 0), "complete": False},
         {"complete": False},
         {"parts_sent": (), "complete": True},
     ],
@@ -354,9 +357,9 @@ def test_4_rows_and_parts_that_do_not_add_up(changed):
     refused(Reason.RECEIPT_INVALID, 4, PAPERS.receipt_of(**changed))
 
 
-@pytest.mark.parametrize("sent", [(), (0,), (1,)])
-def test_4_a_partial_receipt_is_right_when_it_says_so(sent):
-    found = check(PAPERS.receipt_of(parts_sent=sent, complete=False), intent=PAPERS.intent)
+@pytest.mark.parametrize(("sent", "begun"), [((), ()), ((0,), ()), ((1,), (0,)), ((), (0, 1))])
+def test_4_a_partial_receipt_is_right_when_it_says_so(sent, begun):
+    found = check(PAPERS.receipt_of(parts_sent=sent, parts_begun=begun, complete=False), intent=PAPERS.intent)
     assert not found.complete
 
 

@@ -20,6 +20,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import epoch, rfc3339
 from contracts.receipt import Grant, Receipt
 from exchange import ledger, records, transfers
+from exchange.grants import RESUMES
 from exchange.store import Store
 from tests.exchange.town import GATEWAY_NAME, Town
 from tests.papers import key
@@ -367,6 +368,14 @@ def test_a_stream_that_broke_off_is_resumed_whole(town: Town, deal: str) -> None
     town.announce("gateway", run.name)
     rest = town.pull("analyst", deal, resume=run.name)
     assert (grant_of(rest).release, grant_of(rest).parts) == ("release-1", None)
+
+
+def test_a_release_is_resumed_so_often_and_no_more(town: Town, deal: str) -> None:
+    run = finished(town, deal, sent=(1,))
+    for _ in range(RESUMES):
+        town.pull("analyst", deal, resume=run.name)
+    error = refused(Reason.STATE_WRONG, town.pull, "analyst", deal, resume=run.name)
+    assert "new transfer" in error.message
 
 
 def test_only_the_own_agreements_transfers_are_resumed(town: Town, deal: str) -> None:
