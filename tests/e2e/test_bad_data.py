@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from contracts.errors import TRAITS, Reason, SluicegateError
-from tests.e2e.city import City
+from tests.e2e.city import CONTRACTS, City
 from tests.e2e.conftest import REGISTRY, Trouble, people
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e-trouble")]
@@ -203,16 +203,17 @@ GOOD: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("what", GOOD)
 def test_odd_data_that_is_good_enough(trouble: Trouble, tmp_path: Path, what: str) -> None:
     city = trouble.city
-    city.source("people", GOOD[what](tmp_path), gateway=REGISTRY)
-    # An agreement of its own for each: within a refresh interval, one agreement serves one release.
-    agreement = city.agree("clerk", "registry-office/people", "planning", approvers=["keeper"])
+    # A dataset of its own for each: within a refresh interval there is one release for a consumer.
+    dataset = f"people-{list(GOOD).index(what)}"
+    document = (CONTRACTS / "people.odcs.yaml").read_bytes().replace(b"name: people\n", f"name: {dataset}\n".encode())
+    city.publish("keeper", document, GOOD[what](tmp_path), gateway=REGISTRY)
+    agreement = city.agree("clerk", f"registry-office/{dataset}", "planning", approvers=["keeper"])
     pulled = city.exchange("clerk").pull(agreement)
     assert pulled.rows == ROWS
     assert pulled.frame().columns == ["person_id", "serial", "district", "score", "since"]
     assert "extra" not in pulled.frame().write_csv()
     if what.startswith("nulls"):
         assert pulled.frame().null_count().row(0) == (0, ROWS, ROWS, ROWS, ROWS)
-    city.exchange("clerk").terminate(agreement, reason="tried")
 
 
 def test_the_ledger_remembers_every_refusal(trouble: Trouble, agreement: str) -> None:
