@@ -37,6 +37,7 @@ class Outbox:
     def __init__(self, state: GatewayState, control_plane: ControlPlane) -> None:
         self._state, self._control_plane = state, control_plane
         self._wake, self._stopping = threading.Event(), threading.Event()
+        self._sending = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -59,7 +60,7 @@ class Outbox:
         """Deliver one transfer's reports now, in order. Raises what the exchange answered, or
         UNAVAILABLE; a report that was not rejected stays in the outbox then."""
         for report in self._state.reports_of(transfer):
-            self._send(report)
+            self._send_once(report)
 
     def deliver_all(self) -> bool:
         """One round over the outbox; whether it is empty now."""
@@ -68,11 +69,17 @@ class Outbox:
             for report in batch:
                 after = report.id
                 try:
-                    self._send(report)
+                    self._send_once(report)
                 except SluicegateError as error:
                     if error.reason in UNREACHABLE:
                         return False
         return self._state.outbox_size()[0] == 0
+
+    def _send_once(self, report: Report) -> None:
+        """Send it, unless another thread did so meanwhile."""
+        with self._sending:
+            if report.id in {waiting.id for waiting in self._state.reports_of(report.transfer)}:
+                self._send(report)
 
     def _send(self, report: Report) -> None:
         try:
