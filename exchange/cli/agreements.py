@@ -13,6 +13,7 @@ from exchange.cli.state import state
 if TYPE_CHECKING:
     from exchange import views
     from exchange.client import Exchange
+    from exchange.stopping import Place
 
 Name = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is on record and shown to the other side.")]
@@ -20,9 +21,7 @@ Gateway = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Your own gateway: tell it without asking the exchange where it is."),
 ]
-Authority = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="PEM behind that gateway's certificate.")
-]
+Authority = Annotated[Path | None, typer.Option(help="PEM behind that gateway's certificate.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -105,15 +104,14 @@ def _tell(
     reason: str,
     until: str | None,
     lifted: bool = False,
-    place: tuple[str, Path] | None = None,
+    place: Place | None = None,
 ) -> None:
     """Our own gateway first, and say whether it heard."""
     from contracts.errors import Reason, SluicegateError
     from exchange import stopping
 
-    where = None if place is None else stopping.Place(place[0], place[1].read_text())
     try:
-        told = stopping.tell_gateway(exchange, name, reason=reason, until=until, lifted=lifted, place=where)
+        told = stopping.tell_gateway(exchange, name, reason=reason, until=until, lifted=lifted, place=place)
     except SluicegateError as error:
         if error.reason is Reason.UNAVAILABLE and not lifted:
             note("the exchange does not answer; your own gateway obeys you without it: --gateway HOST:PORT --ca FILE")
@@ -132,12 +130,17 @@ def _tell(
         note(f"the gateway {told.gateway} cannot be reached; it hears of it from the exchange")
 
 
-def _place(gateway: str | None, ca: Path | None) -> tuple[str, Path] | None:
+def _place(gateway: str | None, ca: Path | None) -> Place | None:
+    from exchange.stopping import Place
+
     if (gateway is None) != (ca is None):
         raise typer.BadParameter("--gateway and --ca belong together")
     if gateway is None or ca is None:
         return None
-    return (gateway if "://" in gateway else f"grpc+tls://{gateway}"), ca
+    try:
+        return Place(gateway if "://" in gateway else f"grpc+tls://{gateway}", ca.read_text())
+    except (OSError, UnicodeDecodeError):
+        raise typer.BadParameter(f"{ca} is no PEM file that can be read") from None
 
 
 def sign(context: typer.Context, name: Name, output: Output = Form.TABLE) -> None:
