@@ -157,11 +157,26 @@ def published(city: City, adult: Path, trips: Path) -> dict[str, Path]:
     return sources
 
 
+@pytest.fixture(scope="session")
+def pulled() -> dict[str, Release]:
+    """The releases so far, by case: each is made once, whatever order the tests come in."""
+    return {}
+
+
 @pytest.fixture(scope="session", params=CASES)
 def release(
-    request: pytest.FixtureRequest, city: City, published: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    city: City,
+    published: dict[str, Path],
+    pulled: dict[str, Release],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Release:
-    case = CASES[request.param]
+    if request.param not in pulled:
+        pulled[request.param] = _release(CASES[request.param], city, published, tmp_path_factory)
+    return pulled[request.param]
+
+
+def _release(case: Case, city: City, published: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Release:
     folder = tmp_path_factory.mktemp(case.purpose)
     agreement = city.agree(case.consumer, f"statistics-office/{case.dataset}", case.purpose, approvers=case.approvers)
     consumer, by_hand = city.exchange(case.consumer), case.purpose == "labour-market"
