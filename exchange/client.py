@@ -177,9 +177,13 @@ class Exchange:
 
     # --- catalogue
 
-    def publish(self, document: bytes, *, gateway: str, etag: str = "") -> views.Dataset:
-        """Sign and publish a contract of the caller's department, served by `gateway`."""
-        statement = signing.contract_statement(self.profile, document)
+    def publish(
+        self, document: bytes, *, gateway: str, etag: str = "", signed: Envelope | None = None
+    ) -> views.Dataset:
+        """Sign and publish a contract of the caller's department, served by `gateway`. `signed` is a
+        statement that a colleague signed before (`sluicegate contract sign`): a standing offer of highly
+        private fields needs two signatures."""
+        statement = signing.contract_statement(self.profile, document, signed)
         message = ca.PublishContractRequest(
             parent=self._mine,
             document=document,

@@ -79,21 +79,30 @@ def _read(document: Envelope, kind: type[D]) -> D:
         ) from None
 
 
-def contract_statement(profile: Profile, document: bytes) -> Envelope:
-    """These bytes are our contract: version and digests as they are in the document."""
+def contract_statement(profile: Profile, document: bytes, signed: Envelope | None = None) -> Envelope:
+    """These bytes are our contract: version and digests as they are in the document. `signed` is the
+    same statement with a colleague's signature, to which ours is added.
+
+    Raises SIGNATURE_INVALID when it is about another contract.
+    """
     contract = odcs.load(document).contract
-    return sign(
-        Kind.CONTRACT,
-        ContractStatement(
-            provider=profile.party,
-            dataset=contract.dataset,
-            version=contract.version,
-            document_digest=contract.document_digest,
-            terms_digest=contract.terms_digest,
-            published=_now(),
-        ),
-        _own_key(profile),
+    stated = ContractStatement(
+        provider=profile.party,
+        dataset=contract.dataset,
+        version=contract.version,
+        document_digest=contract.document_digest,
+        terms_digest=contract.terms_digest,
+        published=_now(),
     )
+    if signed is None:
+        return sign(Kind.CONTRACT, stated, _own_key(profile))
+    theirs = _read(signed, ContractStatement)
+    if msgspec.structs.replace(theirs, published=stated.published) != stated:
+        raise SluicegateError(
+            Reason.SIGNATURE_INVALID,
+            "what your colleague signed is another contract: digest, provider, dataset or version differs",
+        )
+    return countersign(Kind.CONTRACT, signed, _own_key(profile))
 
 
 def request(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import Keys
 from exchange import evidence, signing
-from exchange.names import last, owner
+from exchange.names import full, last, owner
 
 if TYPE_CHECKING:
     from exchange.client import Exchange
+    from exchange.config import Profile
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,37 @@ class Told:
     certified: bool = True
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where our gateway listens, `host:port`, and the PEM of the authority behind its certificate."""
+
+    address: str
+    ca: str
+
+
 # It may well be there and only be kept from answering in time.
 UNREACHED = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.CANCELLED})
 
 
 def tell_gateway(
-    exchange: Exchange, agreement: str, *, reason: str, until: str | None, lifted: bool = False
+    exchange: Exchange,
+    agreement: str,
+    *,
+    reason: str,
+    until: str | None,
+    lifted: bool = False,
+    place: Place | None = None,
 ) -> Told | None:
-    """Send our gateway the signed order; None when it is another party's agreement.
+    """Send our gateway the signed order; None when it is another party's agreement. With `place` the
+    exchange is not asked where the gateway is: it may be away, or wish that nothing is stopped.
 
     A gateway that cannot be reached learns it from the exchange a moment later, so that is no error. To
     a place that our department did not certify as the gateway nothing is sent: it would say that it
     obeyed, and the gateway would serve on.
     """
-    from connectors import orders
-
+    if place is not None:
+        name = full(agreement, "agreements")
+        return _send(exchange.profile, name, place, place.address, reason=reason, until=until, lifted=lifted)
     found = exchange.agreement(agreement)
     if owner(found.dataset) != exchange.profile.party:
         return None
@@ -51,10 +68,19 @@ def tell_gateway(
     keys = Keys(evidence.trust_of(profile), papers.statements, papers.revocations)
     if not signing.gateway_certified(profile, keys, profile.party, name, gateway.ca_certificate):
         return Told(name, reached=False, certified=False)
+    place = Place(gateway.address, gateway.ca_certificate)
+    return _send(profile, found.name, place, name, reason=reason, until=until, lifted=lifted)
+
+
+def _send(
+    profile: Profile, agreement: str, place: Place, name: str, *, reason: str, until: str | None, lifted: bool
+) -> Told:
+    from connectors import orders
+
     for again in (True, False):
-        signed = signing.suspension(profile, found.name, reason=reason, until=until, lifted=lifted)
+        signed = signing.suspension(profile, agreement, reason=reason, until=until, lifted=lifted)
         try:
-            orders.send(gateway.address, gateway.ca_certificate, signed)
+            orders.send(place.address, place.ca, signed)
         except SluicegateError as error:
             if error.reason in UNREACHED:
                 return Told(name, reached=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +13,15 @@ from exchange.cli.state import state
 if TYPE_CHECKING:
     from exchange import views
     from exchange.client import Exchange
+    from exchange.stopping import Place
 
 Name = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is on record and shown to the other side.")]
+Gateway = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Your own gateway: tell it without asking the exchange where it is."),
+]
+Authority = Annotated[Path | None, typer.Option(help="PEM behind that gateway's certificate.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -90,11 +97,25 @@ def _shown(found: views.Agreement, output: Form) -> None:
     facts(output, found.as_json() if output is Form.JSON else value, title="" if output is Form.JSON else found.name)
 
 
-def _tell(exchange: Exchange, name: str, *, reason: str, until: str | None, lifted: bool = False) -> None:
+def _tell(
+    exchange: Exchange,
+    name: str,
+    *,
+    reason: str,
+    until: str | None,
+    lifted: bool = False,
+    place: Place | None = None,
+) -> None:
     """Our own gateway first, and say whether it heard."""
+    from contracts.errors import Reason, SluicegateError
     from exchange import stopping
 
-    told = stopping.tell_gateway(exchange, name, reason=reason, until=until, lifted=lifted)
+    try:
+        told = stopping.tell_gateway(exchange, name, reason=reason, until=until, lifted=lifted, place=place)
+    except SluicegateError as error:
+        if error.reason is Reason.UNAVAILABLE and not lifted:
+            note("the exchange does not answer; your own gateway obeys you without it: --gateway HOST:PORT --ca FILE")
+        raise
     if told is None:
         return
     if told.reached:
@@ -109,6 +130,19 @@ def _tell(exchange: Exchange, name: str, *, reason: str, until: str | None, lift
         note(f"the gateway {told.gateway} cannot be reached; it hears of it from the exchange")
 
 
+def _place(gateway: str | None, ca: Path | None) -> Place | None:
+    from exchange.stopping import Place
+
+    if (gateway is None) != (ca is None):
+        raise typer.BadParameter("--gateway and --ca belong together")
+    if gateway is None or ca is None:
+        return None
+    try:
+        return Place(gateway if "://" in gateway else f"grpc+tls://{gateway}", ca.read_text())
+    except (OSError, UnicodeDecodeError):
+        raise typer.BadParameter(f"{ca} is no PEM file that can be read") from None
+
+
 def sign(context: typer.Context, name: Name, output: Output = Form.TABLE) -> None:
     """Verify an agreement, then sign it for your party."""
     with state(context).connect() as exchange:
@@ -121,6 +155,8 @@ def suspend(
     name: Name,
     reason: Why,
     until: Annotated[str, typer.Option(help="End of the suspension, RFC 3339 UTC: 2026-12-31T00:00:00Z.")],
+    gateway: Gateway = None,
+    ca: Authority = None,
     output: Output = Form.TABLE,
 ) -> None:
     """Stop transfers until a time; your own gateway is told first."""
@@ -128,7 +164,7 @@ def suspend(
 
     epoch(until)  # before anybody is told
     with state(context).connect() as exchange:
-        _tell(exchange, name, reason=reason, until=until)
+        _tell(exchange, name, reason=reason, until=until, place=_place(gateway, ca))
         found = exchange.suspend(name, reason=reason, until=until)
     _shown(found, output)
 
@@ -146,12 +182,14 @@ def terminate(
     name: Name,
     reason: Why,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    gateway: Gateway = None,
+    ca: Authority = None,
     output: Output = Form.TABLE,
 ) -> None:
     """End an agreement for good."""
     if not yes:
         typer.confirm(f"end {name} for good?", abort=True, err=True)
     with state(context).connect() as exchange:
-        _tell(exchange, name, reason=reason, until=None)
+        _tell(exchange, name, reason=reason, until=None, place=_place(gateway, ca))
         found = exchange.terminate(name, reason=reason)
     _shown(found, output)

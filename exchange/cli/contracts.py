@@ -1,4 +1,4 @@
-"""contract lint, contract test, contract strip, publish: from a file to the catalogue."""
+"""contract lint, contract test, contract sign, contract strip, publish: from a file to the catalogue."""
 
 from __future__ import annotations
 
@@ -103,6 +103,25 @@ def contract_test(
         raise typer.Exit(5)
 
 
+@contract_app.command("sign")
+def contract_sign(
+    context: typer.Context,
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the signed statement.")],
+) -> None:
+    """Sign a contract for a colleague who publishes it within a day.
+
+    A standing offer of highly private fields needs two signatures: publish --signed adds the second.
+    """
+    from contracts import lint
+    from exchange import signing
+
+    raw = _read(file)
+    lint.check(raw, name=str(file))
+    out.write_bytes(signing.contract_statement(state(context).profile(), raw).to_bytes())
+    say(str(out))
+
+
 @contract_app.command("strip")
 def contract_strip(
     file: File, out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the cleaned copy.")]
@@ -121,10 +140,14 @@ def publish(
     strip: Annotated[
         bool, typer.Option("--strip", help="Clean the contract first; the copy is kept beside it.")
     ] = False,
+    signed: Annotated[
+        Path | None, typer.Option(help="What a colleague signed with contract sign; yours is added.")
+    ] = None,
     output: Output = Form.TABLE,
 ) -> None:
     """Sign and publish a contract of your department."""
     from contracts import odcs
+    from contracts.envelope import Envelope
     from contracts.errors import Reason, SluicegateError
     from exchange.names import short_dataset
 
@@ -134,6 +157,7 @@ def publish(
         copy = file.with_name(file.name.replace(".odcs.yaml", "") + ".stripped.odcs.yaml")
         copy.write_bytes(raw)
         note(f"published is {copy}")
+    cosigned = None if signed is None else Envelope.from_bytes(_read(signed))
     chosen = state(context)
     contract = odcs.load(raw, name=str(file)).contract
     with chosen.connect() as exchange:
@@ -144,7 +168,7 @@ def publish(
         except SluicegateError as error:
             if error.reason is not Reason.NOT_FOUND:
                 raise
-        made = exchange.publish(raw, gateway=served_by, etag=etag)
+        made = exchange.publish(raw, gateway=served_by, etag=etag, signed=cosigned)
     if output is Form.JSON:
         show_json(made.as_json())
         return

@@ -123,6 +123,34 @@ def test_publishing_again_and_again(cli: Commands, tmp_path: Path) -> None:
     assert "clinic-visits" in cli("search", "clinic", "--as", "planner").out
 
 
+def test_a_standing_offer_of_highly_private_fields_takes_two_signatures(cli: Commands, tmp_path: Path) -> None:
+    path, signed = tmp_path / "ward.odcs.yaml", tmp_path / "ward.signed.json"
+    text = CONTRACT.read_text().replace("name: hospital-visits", "name: ward-visits", 1)
+    path.write_text(text.replace("dataProduct: hospital-visits", "dataProduct: ward-visits"))
+    cli("contract", "sign", path, "--out", signed, "--as", "dpo")
+    open_to_all = tmp_path / "offer.odcs.yaml"
+    open_to_all.write_text(path.read_text().replace("class: conditional", "class: unconditional"))
+    assert "POLICY_REFUSED" in cli("publish", open_to_all, "--as", "steward", code=5).err
+    # What was signed is another contract.
+    assert "SIGNATURE_INVALID" in cli("publish", open_to_all, "--signed", signed, "--as", "steward", code=8).err
+    cli("contract", "sign", open_to_all, "--out", signed, "--as", "dpo")
+    # One person's signature twice is one signature.
+    assert "SIGNATURE_INVALID" in cli("publish", open_to_all, "--signed", signed, "--as", "dpo", code=8).err
+    cli("publish", open_to_all, "--signed", signed, "--as", "steward")
+    asked = cli(
+        "request",
+        "health-bureau/ward-visits",
+        "--purpose",
+        "outbreak-monitoring",
+        "--reason",
+        "beds",
+        "--as",
+        "analyst",
+    )
+    assert asked.out
+    assert "APPROVED" in cli("requests", asked.out.strip(), "--as", "analyst").out
+
+
 def test_only_a_department_publishes_its_own(cli: Commands) -> None:
     cli("publish", CONTRACT, "--as", "planner", code=2)  # no gateway of theirs
     assert "ROLE_MISSING" in cli("publish", CONTRACT, "--as", "planner", "--gateway", "g", code=4).err

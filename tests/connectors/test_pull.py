@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,12 +122,12 @@ def test_memory_gives_a_frame(gate: Gate) -> None:
 
 def cutting(after: int) -> Callable[..., Iterator[pa.RecordBatch]]:
     """Serves `after` parts in all; from then on streams break off after their first batch."""
-    real, served = release.read_part, [0]
+    real, numbers = release.read_part, itertools.count()
 
     def read_part(made: release.Release, part: int) -> Iterator[pa.RecordBatch]:
-        served[0] += 1
+        number = next(numbers)
         batches = list(real(made, part))
-        if served[0] == after + 1:
+        if number == after:
             yield batches[0].slice(0, 1)
             raise SluicegateError(Reason.TRANSFER_STOPPED, "cut by the test")
         yield from batches

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow.flight as fl
 import pytest
 
-from contracts.errors import Reason
+from contracts.errors import Reason, SluicegateError
 from exchange.client import Pulled
 from exchange.pulling import digest_by_receipt
 from tests.e2e.city import City, eventually
@@ -82,6 +82,41 @@ def test_the_exchange_is_down(trouble: Trouble, tmp_path: Path) -> None:
         city.start("exchange")
     eventually(lambda: serving(city, REGISTRY, "keeper"), "the gateway heard the exchange")
     pull(trouble, out)
+
+
+def test_a_department_stops_its_gateway_while_the_exchange_is_down(trouble: Trouble) -> None:
+    """Nobody's absence keeps a department from stopping what is its own."""
+    city, keeper = trouble.city, trouble.city.exchange("keeper")
+    gateway = keeper.gateway(REGISTRY)
+    stop = ("suspend", trouble.agreement, "--reason", "a leak", "--until", "2099-01-01T00:00:00Z", "--as", "keeper")
+    directly = (
+        "--gateway",
+        gateway.address.rpartition("/")[2],
+        "--ca",
+        city.home.gateway(REGISTRY).parent / "tls" / "cert.pem",
+    )
+    city.town.stop("exchange")
+    try:
+        assert "--gateway HOST:PORT --ca FILE" in city.run(*stop, code=7).stderr
+        assert "serves nothing under it from now on" in city.run(*stop, *directly, code=7).stderr
+    finally:
+        city.start("exchange")
+    eventually(lambda: serving(city, REGISTRY, "keeper"), "the gateway heard the exchange")
+    refused(lambda: city.exchange("analyst").pull(trouble.agreement), Reason.AGREEMENT_NOT_LIVE)
+    # Told again, now that it is back, the exchange agrees; and both take it back.
+    city.run(*stop)
+    city.run("resume", trouble.agreement, "--reason", "no leak", "--as", "keeper")
+    eventually(lambda: pulls(trouble), "the gateway serves again")
+
+
+def pulls(trouble: Trouble) -> bool:
+    """Whether the analyst gets the data now."""
+    try:
+        return trouble.city.exchange("analyst").pull(trouble.agreement).rows > 0
+    except SluicegateError as error:
+        if error.reason is not Reason.AGREEMENT_NOT_LIVE:
+            raise
+        return False
 
 
 def test_a_gateway_that_hears_nothing_serves_nothing(trouble: Trouble, tmp_path: Path) -> None:
