@@ -98,6 +98,23 @@ def _last_seen(profile: Profile, trust: TrustFile) -> merkle.Checkpoint | None:
     return merkle.verify_checkpoint(Envelope.from_bytes(profile.checkpoint.read_bytes()), trust)
 
 
+def read_revocations(path: Path) -> tuple[Envelope, ...]:
+    """The revocations in what `key list --output json` printed. Nothing of it is believed before a root
+    is found to have signed it. Raises INVALID_ARGUMENT."""
+    try:
+        with path.open("rb") as file:
+            listed = json.loads(file.read(MAX_EVIDENCE_BYTES))
+        return tuple(
+            Envelope.from_bytes(canonical(item["statement"])) for item in listed if item.get("revoked") is True
+        )
+    except OSError as error:
+        raise SluicegateError(Reason.INVALID_ARGUMENT, f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SluicegateError):
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT, f"{path} is not what sluicegate key list --output json prints"
+        ) from None
+
+
 def receipt_file(path: Path) -> EvidenceBundle:
     """An evidence file, or a bare receipt (then nothing but the receipt is there to be verified)."""
     try:
