@@ -31,7 +31,7 @@ def rows() -> list[tuple[str, ...]]:
 
 
 @cache
-def tests_in(path: Path) -> frozenset[str]:
+def named_in(path: Path) -> frozenset[str]:
     """The test functions of a file."""
     tree = ast.parse(path.read_text())
     return frozenset(
@@ -47,7 +47,7 @@ def test_every_attack_has_a_test_and_every_test_is_there() -> None:
         named = _TEST.findall(row[2])
         assert named, f"no test plays this attack: {row[0]}"
         for file, test in named:
-            assert test in tests_in(ROOT / file), f"{file} has no {test}"
+            assert test in named_in(ROOT / file), f"{file} has no {test}"
 
 
 @pytest.mark.parametrize("file", sorted(SUITE.glob("test_*.py")), ids=lambda file: file.name)
@@ -56,7 +56,7 @@ def test_every_test_of_the_suite_has_a_row(file: Path) -> None:
         return
     here = str(file.relative_to(ROOT))
     named = {test for row in rows() for where, test in _TEST.findall(row[2]) if where == here}
-    assert tests_in(file) == named
+    assert named_in(file) == named
 
 
 def test_no_attack_is_listed_twice() -> None:
