@@ -43,6 +43,8 @@ _LAST = sa.select(sa.func.max(ledger_entries.c.position))
 _HASH = sa.select(ledger_nodes.c.hash).where(
     ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
 )
+# An erasure is itself an entry, the one kind that is never erased.
+ERASED = "entry.erased"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -155,7 +157,8 @@ def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reaso
     """Erase what an entry says, where the law demands it: entry, salt and resource go, its leaf hash
     and every proof stay. That it was erased, by whom and why, is an entry itself; returns its index.
 
-    Role: dpo of the coordination party. Raises ROLE_MISSING, NOT_FOUND, STATE_WRONG (erased before).
+    Role: dpo of the coordination party. Raises ROLE_MISSING, NOT_FOUND, STATE_WRONG (erased before, or
+    itself about an erasure: who erases does not erase that he did).
     """
     if principal.kind is not PartyKind.COORDINATION or "dpo" not in principal.roles:
         raise SluicegateError(Reason.ROLE_MISSING, "only a dpo of the coordination party may erase an entry")
@@ -171,6 +174,8 @@ def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reaso
             raise _missing(name)
         if known[0].entry is None:
             raise SluicegateError(Reason.STATE_WRONG, f"{name} was erased before")
+        if known[0].event == ERASED:
+            raise SluicegateError(Reason.STATE_WRONG, f"{name} says what was erased, by whom and why: it stays")
         parties = _concerned(tx, index)
         gone = sa.update(ledger_entries).where(ledger_entries.c.position == index)
         tx.connection.execute(gone.values(entry=None, salt=None, resource=""))
@@ -178,7 +183,7 @@ def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reaso
         position = append(
             tx,
             hall,
-            event="entry.erased",
+            event=ERASED,
             resource=name,
             actor=principal.name,
             parties=(principal.party, *parties),
