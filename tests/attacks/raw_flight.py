@@ -30,13 +30,18 @@ class RawFlight:
         self._channel.close()
 
     def ask(self, method: str, message: bytes, timeout: float = 30) -> bytes:
-        """The bytes of one answer. Raises `grpc.RpcError`."""
-        found: bytes = self._channel.unary_unary(_SERVICE + method)(message, timeout=timeout)
+        """The bytes of one answer; a method of another service begins with a slash. Raises `grpc.RpcError`."""
+        name = method if method.startswith("/") else _SERVICE + method
+        found: bytes = self._channel.unary_unary(name)(message, timeout=timeout)
         return found
+
+    def begin(self, method: str, message: bytes, timeout: float = 60) -> grpc.Call:
+        """A stream that has begun: an iterator over its messages, and a call to cancel."""
+        return self._channel.unary_stream(_SERVICE + method)(message, timeout=timeout)
 
     def stream(self, method: str, message: bytes, timeout: float = 60) -> bytes:
         """The bytes of all messages of a stream. Raises `grpc.RpcError`."""
-        return b"".join(self._channel.unary_stream(_SERVICE + method)(message, timeout=timeout))
+        return b"".join(self.begin(method, message, timeout))
 
     def info(self, ticket: bytes) -> tuple[bytes, list[fl.FlightEndpoint]]:
         """What a ticket opens: the answer's bytes, and the endpoints in it."""
