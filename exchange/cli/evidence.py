@@ -93,13 +93,11 @@ def evidence_export(
     A key that was revoked since counts only in a checkpoint that is older than its revocation.
     """
     from contracts.envelope import Envelope
-    from exchange.config import write_private_file
-    from exchange.evidence import collect
+    from exchange.evidence import witness
 
     earlier = None if checkpoint is None else Envelope.from_bytes(checkpoint.read_bytes())
     with state(context).connect() as exchange:
-        bundle = collect(exchange, transfer, earlier)
-    write_private_file(out, bundle.to_bytes())
+        witness(exchange, exchange.transfer(transfer).name, out=out, checkpoint=earlier)
     say(str(out))
     note(f"anyone with the trust file can check it: sluicegate verify {out} --trust trust.yaml")
 
