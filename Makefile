@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check unit setup format proto reference bench lock clean
+.PHONY: demo test check unit setup format proto reference fuzz bench lock clean
 
 demo: setup            ## run the main job end to end on embedded defaults
 	$(BIN)/python -m examples.demo
@@ -48,6 +48,11 @@ proto: setup           ## regenerate exchange/v1 from proto/
 
 reference: setup       ## write docs/reference/ from the code
 	$(BIN)/python tools/reference.py write
+
+fuzz: setup            ## strangers' bytes at every entrance, guided by coverage; SECONDS for each of them
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
+	[ -d .tools/fuzz ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .tools/fuzz atheris==3.0.0
+	PYTHONPATH=.tools/fuzz $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),12)
 
 bench: setup           ## benchmarks side by side with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.run
