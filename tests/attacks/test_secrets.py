@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import io
 import os
 import pickle
 import shutil
@@ -20,7 +19,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
@@ -40,7 +38,6 @@ from contracts.errors import SluicegateError
 from contracts.instants import rfc3339
 from contracts.receipt import Proof
 from exchange import config, identity
-from exchange.cli.main import run
 from exchange.client import Exchange
 from exchange.config import ExchangeSettings, GatewaySettings, Profile
 from exchange.connection import Connection, TokenSource
@@ -48,6 +45,7 @@ from exchange.founding import found
 from exchange.hall import Hall
 from exchange.home import Home
 from tests.attacks.conftest import ARCHIVE, EVERYBODY, REGISTRY
+from tests.attacks.typed import typed
 from tests.e2e.city import CONTRACTS, ROOT, City
 from tests.e2e.conftest import people
 from tests.e2e.steps import Fetching
@@ -144,15 +142,9 @@ class Read:
 
     def command(self, *words: object, code: int = 0, traced: bool = False) -> str:
         """A command's whole output, kept: on a refusal with its traceback, if `traced`."""
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            if traced:
-                patch.setenv("SLUICEGATE_TRACE", "1")
-            found = run(["--home", str(self.city.home.root), *map(str, words)])
-        self.said[f"command {len(self.said)}: {' '.join(map(str, words))}"] = out.getvalue() + err.getvalue()
-        assert found == code, f"{words}: {found}\n{out.getvalue()}\n{err.getvalue()}"
-        assert ("Traceback" in err.getvalue()) == traced
-        return out.getvalue()
+        said = typed(self.city.home.root, *words, code=code, traced=traced)
+        self.said[f"command {len(self.said)}: {' '.join(map(str, words))}"] = said.out + said.err
+        return said.out
 
     def refused(self, what: str, attempt: Callable[[], object]) -> None:
         """An attempt that must fail; the error is kept as text, repr and traceback, as a log would hold it."""
