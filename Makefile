@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check unit setup format proto reference fuzz bench lock clean
+.PHONY: demo test check unit setup format proto reference fuzz bench sbom lock clean
 
 demo: setup            ## run the main job end to end on embedded defaults
 	$(BIN)/python -m examples.demo
@@ -56,6 +56,9 @@ fuzz: setup            ## strangers' bytes at every entrance, guided by coverage
 
 bench: setup           ## benchmarks side by side with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.run
+
+sbom: setup            ## write build/sbom.cdx.json, a bill of what the lock installs (CycloneDX)
+	$(BIN)/python tools/sbom.py build/sbom.cdx.json
 
 lock:                  ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras \
