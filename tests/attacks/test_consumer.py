@@ -28,7 +28,14 @@ from connectors import pull
 from contracts.envelope import Kind, sign
 from contracts.errors import TRAITS, Reason, SluicegateError
 from exchange import agreements, config, signing, transfers
-from exchange.v1 import agreement_pb2, agreement_pb2_grpc, request_pb2, request_pb2_grpc
+from exchange.v1 import (
+    agreement_pb2,
+    agreement_pb2_grpc,
+    request_pb2,
+    request_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
+)
 from tests.attacks.conftest import ARCHIVE, DATASET, PEOPLE, REGISTRY, Attacked
 from tests.attacks.raw_flight import RawFlight, said
 from tests.e2e.city import CONTRACTS, City
@@ -206,9 +213,23 @@ def test_a_wrong_digest_is_acknowledged(attacked: Attacked) -> None:
         attested = fetching.announce()["contentDigest"]
         fetching.read_all()
         fetching.receipt()
-    city.settle("planner", fetching.transfer, "COMPLETED")
+    honest = signing.acknowledgement(
+        planner.profile, city.settle("planner", fetching.transfer, "COMPLETED"), attested
+    ).payload
     wrong = attested[:-1] + ("0" if attested[-1] != "0" else "1")
-    refused(lambda: planner.acknowledge(fetching.transfer, content_digest=wrong), Reason.DIGEST_MISMATCH)
+    key, holder = (config.read_key(path) for path in (planner.profile.signing_key, planner.profile.holder_key))
+    send = planner.connection.stub(transfer_pb2_grpc.TransferServiceStub).AcknowledgeTransfer
+    for payload, signer, reasons in (
+        ({**honest, "contentDigest": wrong}, key, {Reason.DIGEST_MISMATCH, Reason.RECEIPT_INVALID}),
+        ({**honest, "receiptDigest": "sha256:" + "0" * 64}, key, {Reason.RECEIPT_INVALID}),
+        (honest, holder, {Reason.KEY_UNTRUSTED}),
+    ):
+        message = transfer_pb2.AcknowledgeTransferRequest(
+            name=fetching.transfer,
+            acknowledgement=sign(Kind.ACKNOWLEDGEMENT, payload, signer).to_bytes(),
+            request_id=fresh_id(),
+        )
+        refused(lambda call=send, it=message: planner.connection.call(call, it), *reasons)
     assert city.state("planner", fetching.transfer) == "COMPLETED"
     refused(lambda: planner.create_transfer(attacked.planners), Reason.RECEIPT_OUTSTANDING)
     planner.acknowledge(fetching.transfer, content_digest=attested)
@@ -266,6 +287,8 @@ def test_refusals_tell_what_is_hidden_from_what_is_absent(attacked: Attacked, hi
         request,
     ):
         same(ask, hidden, "never-was-it")
+    for ask in (analyst.party, lambda name: list(analyst.keys(name)), lambda name: list(analyst.gateways(name))):
+        same(ask, "metro-lines", "never-was-it")
     for ask in (
         analyst.agreement,
         analyst.bundle,

@@ -320,7 +320,7 @@ def test_everything_else_that_flight_can_do_is_refused(one_part: Gate) -> None:
     assert refused(put) == "INVALID_ARGUMENT"
     assert refused(exchange) == "INVALID_ARGUMENT"
     assert refused(lambda: client.get_flight_info(descriptor)) == "GRANT_INVALID"
-    with pytest.raises(OSError, match="^INVALID_ARGUMENT"):  # what pyarrow makes of any error of this call
+    with pytest.raises(OSError, match=r"^INVALID_ARGUMENT"):  # what pyarrow makes of any error of this call
         client.get_schema(fl.FlightDescriptor.for_command(one_part.ticket()))
     assert refused(lambda: act(client, "shutdown")) == "INVALID_ARGUMENT"
     assert {action.type for action in client.list_actions()} == {"receipt", "suspend", "health"}
