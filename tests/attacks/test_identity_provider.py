@@ -325,7 +325,7 @@ def test_token_as_large_as_a_book(provider: Provider, door: Door) -> None:
     assert door.who(provider.token()).name
 
 
-def test_key_set_with_a_secret_in_it(attacked: Attacked) -> None:
+def test_key_set_with_a_secret_in_it(attacked: Attacked, provider: Provider) -> None:
     """A set of keys holds public keys for signatures only, so that nobody can mint what it verifies."""
     secret = {"kty": "oct", "k": b64(b"s" * 32), "kid": "shared", "alg": "HS256"}
     private = json.loads(ALGORITHMS["EdDSA"].to_jwk(ed25519.Ed25519PrivateKey.generate())) | {"kid": "own"}
@@ -337,7 +337,7 @@ def test_key_set_with_a_secret_in_it(attacked: Attacked) -> None:
                 kind="company",
                 root_key=root,
                 issuer="https://login.careless.example",
-                jwks=json.dumps({"keys": [key]}),
+                jwks=json.dumps({"keys": [provider.public("ES256"), key]}),
                 admin="clerk@careless.example",
             )
         assert caught.value.reason is Reason.INVALID_ARGUMENT
