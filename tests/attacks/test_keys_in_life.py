@@ -46,6 +46,7 @@ from tests.e2e.steps import Fetching, refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks")]
 
+KEYS = ("key", "list", "--output", "json")
 GATEWAY, DATASET, ROWS = "health-bureau-1", "health-bureau/people", 400
 PAGE = (DOCS / "keys.md").read_text()
 
@@ -160,21 +161,18 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
 
 def test_a_personal_key_is_rotated(life: Life) -> None:
     """Rotation spoils nothing: the agreement goes on, the new key signs, the gateway takes its orders."""
-    agreement, before = life.agree(), life.key("steward").kid
+    signed, other, before = life.agree(), life.agree("analyst"), life.key("steward").kid
     (script,) = procedure("Rotate a personal key")
     life.does(script)
     _again(life, "steward")
     after = life.key("steward").kid
     assert after != before
-    listed = {
-        key["name"].split("/")[-1]: key["revoked"]
-        for key in life.types("key", "list", "--output", "json", "--as", "dpo").json
-    }
+    listed = {key["name"].split("/")[-1]: key["revoked"] for key in life.types(*KEYS, "--as", "dpo").json}
     assert listed[before] is listed[after] is False
-    assert life.verify(_papers(life.pull(agreement, "rotated")))
-    told = life.types("terminate", agreement, "--reason", "x", "--yes", "--as", "steward").err
+    # The gateway was told: no agreement shows it the new key yet.
+    told = life.types("terminate", other, "--reason", "x", "--yes", "--as", "steward").err
     assert "serves nothing under it from now on" in told
-    # The next agreement is the new key's.
+    assert life.verify(_papers(life.pull(signed, "rotated")))
     assert after in _kids(life.city.exchange("planner").bundle(life.agree()).agreement)
 
 
@@ -182,7 +180,7 @@ def test_a_rotation_that_fails_changes_nothing(life: Life) -> None:
     """Another party's root certifies nothing here: profile, keys and the exchange are as before."""
     profile, folder = life.city.home.profile_file("steward"), life.home / "profiles" / "keys"
     before, files = profile.read_bytes(), sorted(folder.iterdir())
-    known = life.types("key", "list", "--output", "json", "--as", "dpo").json
+    known = life.types(*KEYS, "--as", "dpo").json
     rotate = ("key", "rotate", "steward", "--as")
     wrong = "parties/metro-lines/root.jwk"
     told = life.types(*rotate, "dpo", "--root", life.home / wrong, code=8).err
@@ -191,7 +189,7 @@ def test_a_rotation_that_fails_changes_nothing(life: Life) -> None:
     life.types(*rotate, "dpo", "--root", life.home / "none.jwk", code=2)
     life.types(*rotate, "dpo", code=2)
     assert (profile.read_bytes(), sorted(folder.iterdir())) == (before, files)
-    assert life.types("key", "list", "--output", "json", "--as", "dpo").json == known
+    assert life.types(*KEYS, "--as", "dpo").json == known
 
 
 def test_a_stolen_personal_key_signs_nothing_more(life: Life) -> None:
