@@ -38,6 +38,9 @@ class DurableFile:
     def _prepare(self, path: Path, tables: str, version: int) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             self._db.execute(f"PRAGMA {pragma}")
+        (sound,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != "ok":
+            raise sqlite3.DatabaseError("damaged")
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found > version:
             raise SluicegateError(
