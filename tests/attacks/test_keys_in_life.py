@@ -360,6 +360,21 @@ def test_a_destroyed_agreements_pseudonyms_cannot_be_computed_again(life: Life) 
     assert life.verify(_papers(pulled))
 
 
+def test_a_reader_of_the_state_keeps_no_erased_salt(tmp_path: Path) -> None:
+    """A backup that reads while a salt is erased holds up the log: it is emptied with the next change."""
+    path = tmp_path / "state" / "state.db"
+    with GatewayState(path, clock=lambda: int(time.time()), entropy=os.urandom) as state:
+        salt = state.salt("sha256:a")
+        reader = sqlite3.connect(path)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM salts").fetchall() == [(1,)]
+        state.erase_salt("sha256:a")
+        reader.close()
+        state.keep_agreement("agreements/b", "sha256:b")
+        assert not _holds(path, salt)
+        refused(lambda: state.salt("sha256:a"), Reason.AGREEMENT_NOT_LIVE)
+
+
 # --- what the tests look at
 
 
