@@ -66,7 +66,9 @@ class Audit:
             return any(self._names(proof, report, head) for proof in proofs)
         except SluicegateError as error:
             log.warning("a report is not proved: transfer=%s reason=%s", report.transfer, error.reason)
-            return False
+        except Exception as error:  # noqa: BLE001 - an answer that breaks the reader proves nothing either
+            log.error("a proof cannot be read: transfer=%s error=%s", report.transfer, type(error).__name__)
+        return False
 
     def _names(self, proof: LedgerProof, report: Delivered, head: Envelope) -> bool:
         """Whether the entry is in the ledger of the head, and says what was reported."""

@@ -398,6 +398,11 @@ def test_it_proves_a_report_with_something_else(gate: Gate) -> None:
         books.written[0] = (books.tree.append(_leaf(said)), canonical(said))
         books.show()
         assert gate.state.unproved() == [report], said
+    gate.exchange.answers["proofs"] = ValueError("an answer that breaks the reader")  # type: ignore[assignment]
+    books.later(31 + SKEW)
+    books.show()
+    assert told(gate) == "LEDGER_INVALID"
+    del gate.exchange.answers["proofs"]
     books.written[0] = (books.tree.append(_leaf(true)), canonical(true))
     books.show()
     assert gate.state.unproved() == []
