@@ -201,7 +201,7 @@ def test_a_stolen_personal_key_signs_nothing_more(life: Life) -> None:
     revoke, end = procedure("A personal key is lost or stolen")
     life.does(revoke)
     with Exchange(thief) as stolen:
-        refused(lambda: stolen.request(DATASET, purpose="planning", reason="x"), Reason.KEY_UNTRUSTED)
+        refused(lambda: stolen.request(DATASET, purpose="planning", reason="to try it"), Reason.KEY_UNTRUSTED)
     _again(life, "planner")
     refused(lambda: life.city.exchange("planner").pull(agreement), Reason.KEY_UNTRUSTED)
     # The gateway does not take the client's word for it.

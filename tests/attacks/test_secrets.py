@@ -275,14 +275,24 @@ def _every_refusal(read: Read, sources: Path) -> None:
         fetching.receipt()
 
     # Wrong wishes, wrong roles, wrong tokens.
-    read.refused("wrong purpose", partial(analyst.request, "registry-office/people", purpose="marketing", reason="x"))
+    read.refused(
+        "wrong purpose", partial(analyst.request, "registry-office/people", purpose="marketing", reason="to try it")
+    )
     read.refused("no approver", partial(analyst.approve, city.exchange("keeper").requests(limit=1).__next__().name))
     read.refused("no admin of theirs", partial(analyst.register_gateway, "x", address="x", ca_certificate="x"))
     for what, subject, end in (("expired", "analyst@harbour.example", -3600), ("nobody", "nobody@harbour.example", 0)):
         with Exchange(_with_token(read, what, subject, end)) as wrong:
             read.refused(f"a token of {what}", wrong.whoami)
     read.command(
-        "request", "registry-office/people", "--purpose", "marketing", "--reason", "x", "--as", "analyst", code=5
+        "request",
+        "registry-office/people",
+        "--purpose",
+        "marketing",
+        "--reason",
+        "to try it",
+        "--as",
+        "analyst",
+        code=5,
     )
     read.command("pull", "agreements/a-none", "--out", read.out / "n.parquet", "--as", "analyst", code=3, traced=True)
 
