@@ -39,6 +39,7 @@ class Audit:
         self._state, self._control_plane, self._trust, self._head = state, control_plane, trust, head
         self._within = within + SKEW
         self._fault: SluicegateError | None = None
+        self._unreached = False
 
     def fault(self) -> SluicegateError | None:
         """Why nothing at all may be served now, or None."""
@@ -57,14 +58,18 @@ class Audit:
                     log.error("the ledger lacks a report: transfer=%s kind=%s", report.transfer, report.kind)
                 self._fault = _swallowed(report)
                 return False
+            elif self._unreached:
+                return False  # the others are not asked about now: reports wait to be delivered meanwhile
         self._fault = None
         return not waiting or not self._state.unproved()
 
     def _stands(self, report: Delivered, head: Envelope) -> bool:
+        self._unreached = False
         try:
             proofs = self._control_plane.proofs(report.transfer, report.mark, head)
             return any(self._names(proof, report, head) for proof in proofs)
         except SluicegateError as error:
+            self._unreached = error.reason in (Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED)
             log.warning("a report is not proved: transfer=%s reason=%s", report.transfer, error.reason)
         except Exception as error:  # noqa: BLE001 - an answer that breaks the reader proves nothing either
             log.error("a proof cannot be read: transfer=%s error=%s", report.transfer, type(error).__name__)
