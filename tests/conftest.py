@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,19 @@ NEEDS: dict[str, Callable[[], object]] = {
     "needs_spark": lambda: os.environ.get("SLUICEGATE_SPARK_PYTHON"),
     "needs_netns": _namespaces,
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
+    """Fail when the groups do not hold: each worker would found a city of its own, and half of the tests
+    of a file would look for what the other half made."""
+    yield
+    if getattr(session.config.option, "loadgroup", False):
+        loose = [
+            item.nodeid for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+        ]
+        if loose:
+            raise pytest.UsageError(f"pytest and pytest-xdist do not fit together: {loose[0]} is in no group")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
