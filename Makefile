@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check unit setup format proto reference bench lock clean
+.PHONY: demo test check unit setup format proto reference fuzz soak bench sbom lock clean
 
 demo: setup            ## run the main job end to end on embedded defaults
 	$(BIN)/python -m examples.demo
@@ -49,8 +49,19 @@ proto: setup           ## regenerate exchange/v1 from proto/
 reference: setup       ## write docs/reference/ from the code
 	$(BIN)/python tools/reference.py write
 
+fuzz: setup            ## strangers' bytes at every entrance, guided by coverage; SECONDS for each of them
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
+	[ -d .tools/fuzz ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .tools/fuzz atheris==3.0.0
+	PYTHONPATH=.tools/fuzz $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),12)
+
+soak: setup            ## a long day of power cuts; KILLS of them
+	$(BIN)/python -m tests.attacks.day --kills $(or $(KILLS),200)
+
 bench: setup           ## benchmarks side by side with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.run
+
+sbom: setup            ## write build/sbom.cdx.json, a bill of what the lock installs (CycloneDX)
+	$(BIN)/python tools/sbom.py build/sbom.cdx.json
 
 lock:                  ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras \

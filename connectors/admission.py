@@ -7,10 +7,11 @@ trust file that this gateway pins.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -25,7 +26,7 @@ from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, epoch
 from contracts.receipt import Grant, Proof
-from contracts.trust import Keys, TrustFile, Use, read
+from contracts.trust import KeyRevocation, Keys, TrustFile, Use, read
 
 MAX_TICKET = 64 * 1024
 REMEMBERED = 64
@@ -152,7 +153,9 @@ class Admission:
 
     def _fetch(self, grant: Grant, at: int) -> VerifiedAgreement:
         bundle = self._control_plane.agreement_bundle(grant.agreement)
-        # What the department took back stays taken back, whatever the exchange shows today.
+        # What the department took back stays taken back, whatever the exchange shows today; it counts from
+        # the first time that it is shown, also with an agreement that fails because of it.
+        self._state.keep_papers("revocation", self._taken_back(bundle.revocations))
         known = self._state.papers("revocation")
         verified = agreements.verify_bundle(bundle, self._trust(), at=at, revocations=known)
         document = verified.agreement
@@ -162,9 +165,19 @@ class Admission:
             raise SluicegateError(Reason.GRANT_INVALID, "the agreement is not served by this department's gateway")
         own = [paper for paper in bundle.statements if paper.payload.get("party") == self._party]
         self._state.keep_papers("statement", own)
-        self._state.keep_papers("revocation", [p for p in bundle.revocations if p.payload.get("party") == self._party])
         self._state.keep_agreement(document.id, verified.digest)
         return verified
+
+    def _taken_back(self, shown: Iterable[Envelope]) -> list[Envelope]:
+        """The revocations among these that the department's root really signed: others would spoil what
+        is kept."""
+        department, kept = self._trust().parties.get(self._party), []
+        for paper in shown:
+            with contextlib.suppress(SluicegateError):
+                if department is not None and read(KeyRevocation, paper).party == self._party:
+                    envelopes.verify(Kind.REVOCATION, paper, [department.root])
+                    kept.append(paper)
+        return kept
 
     def _verify_ticket(self, raw: bytes, verified: VerifiedAgreement, now: int) -> None:
         receipts.verify_ticket(raw, trust=self._trust(), agreement=verified.agreement, gateway=self._gateway, now=now)

@@ -7,12 +7,13 @@ bundles are verified under the department's own root, checkpoints under the pinn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from contracts.agreement import AgreementBundle
 from contracts.envelope import Envelope
+from contracts.evidence import LedgerProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class ControlPlane(Protocol):
 
     def consistency(self, first: int, second: int) -> list[bytes]:
         """RFC 6962 proof that the ledger of `second` entries extends the one of `first`."""
+        ...
+
+    def proofs(self, transfer: str, mark: str, checkpoint: Envelope) -> Sequence[LedgerProof]:
+        """The ledger entries about a transfer that name the mark, proved in the checkpoint's tree."""
         ...
 
     def countersign(self, checkpoint: Envelope) -> None:

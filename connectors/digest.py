@@ -138,6 +138,7 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
     index, room = _next_part(sizes, -1)
     try:
         for whole in _batches_of(path):
+            demand_sound(whole)
             batch = whole
             while batch.num_rows:
                 if index == len(sizes):
@@ -153,6 +154,18 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
     if index != len(sizes):
         raise SluicegateError(Reason.DIGEST_MISMATCH, f"{path.name} has fewer rows than the receipt says")
     return digest.finish()
+
+
+def demand_sound(batch: pa.RecordBatch) -> None:
+    """Refuse a stranger's batch that is not well-formed Arrow data: offsets and lengths in it decide what
+    memory is read, and no reader looks at them. Raises DATA_INVALID."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException as error:
+        del error  # it may quote values
+        raise SluicegateError(
+            Reason.DATA_INVALID, "a batch is not well-formed Arrow data; do not trust who sent it"
+        ) from None
 
 
 def _next_part(sizes: Sequence[int], index: int) -> tuple[int, int]:

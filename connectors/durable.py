@@ -8,11 +8,13 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from contracts.errors import Reason, SluicegateError
+
+PATIENCE = 10  # seconds to wait for whoever else has the file open
 
 
 class DurableFile:
@@ -23,8 +25,9 @@ class DurableFile:
         """Open or create the file. Raises CONFIG_UNSAFE, STATE_WRONG (open elsewhere) or CONFIG_INVALID."""
         self._lock = threading.RLock()
         self._guard = _guard(path)
+        self._log_is_full = False
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
             self._prepare(path, tables, version)
         except sqlite3.Error:
             os.close(self._guard)
@@ -38,12 +41,16 @@ class DurableFile:
     def _prepare(self, path: Path, tables: str, version: int) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             self._db.execute(f"PRAGMA {pragma}")
+        (sound,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != "ok":
+            raise sqlite3.DatabaseError("damaged")
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found > version:
             raise SluicegateError(
                 Reason.CONFIG_INVALID, f"{path} is of version {found}; this program knows {version}: update it"
             )
         self._db.executescript(f"BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;")
+        self._truncate_log()  # in case an earlier run was killed before it could
 
     def close(self) -> None:
         """Flush and release the file. Safe to call twice."""
@@ -67,6 +74,9 @@ class DurableFile:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
+                if self._log_is_full:
+                    with suppress(sqlite3.Error):  # what was asked for is committed; this is tried again
+                        self._truncate_log()
             except sqlite3.IntegrityError:
                 self._roll_back()
                 raise
@@ -89,9 +99,15 @@ class DurableFile:
                 raise _translated(error) from None
 
     def _truncate_log(self) -> None:
-        """Move the log into the file and empty it, so that erased bytes do not live on in the log."""
+        """Move the log into the file and empty it, so that erased bytes do not live on in the log. Whoever
+        reads the file meanwhile (a backup) is not waited for: then it is done with the next change."""
         with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute("PRAGMA busy_timeout = 0")
+            try:
+                (busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._log_is_full = bool(busy)
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
 
 
 def _translated(error: sqlite3.Error) -> SluicegateError:

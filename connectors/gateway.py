@@ -24,6 +24,7 @@ import msgspec
 
 from connectors import attest
 from connectors.admission import Admission, Admitted, verify_order
+from connectors.audit import Audit
 from connectors.control_plane import ControlPlane
 from connectors.gateway_state import GatewayState
 from connectors.keys import KeyRing
@@ -156,7 +157,6 @@ class Gateway:
             memory_limit=settings.memory_limit,
             part_bytes=settings.part_bytes,
         )
-        self._outbox = Outbox(state, control_plane)
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._watch = Watch(
             control_plane,
@@ -168,13 +168,15 @@ class Gateway:
             ticks=ticks,
             changed=self._wake.set,
         )
+        self._audit = Audit(state, control_plane, trust, lambda: self._watch.head, within=settings.max_silence)
+        self._outbox = Outbox(state, control_plane, self._audit)
         self._streams = Streams(
             slots=settings.slots,
             slots_per_party=settings.slots_per_party,
             ticks=ticks,
             cut=self._cut_peer,
         )
-        self._readiness = Readiness(self._watch, state, clock=clock)
+        self._readiness = Readiness(self._watch, self._audit, state, clock=clock)
         self._serving = Serving(
             admission=self._admission,
             readiness=self._readiness,

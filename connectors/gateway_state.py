@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS parts (
     grant_id TEXT NOT NULL, part INTEGER NOT NULL, release TEXT NOT NULL, claimed INTEGER NOT NULL, sent INTEGER,
     PRIMARY KEY (grant_id, part)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS parts_release ON parts (release);
+CREATE TABLE IF NOT EXISTS unproved (
+    id INTEGER PRIMARY KEY, transfer TEXT NOT NULL, kind TEXT NOT NULL, mark TEXT NOT NULL,
+    delivered INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, transfer TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, rejected TEXT) STRICT;
@@ -96,6 +99,18 @@ class Report:
     kind: ReportKind
     body: bytes
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A report that the exchange took at `delivered`. `mark` is what its ledger must name: the digest of
+    the paper, or the reason of a refusal."""
+
+    id: int
+    transfer: str
+    kind: ReportKind
+    mark: str
+    delivered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,12 +378,24 @@ class GatewayState(DurableFile):
         )
         return [Report(*row) for row in rows]
 
-    def delivered(self, report: Report) -> None:
-        """The exchange has it: forget it here."""
+    def delivered(self, report: Report, mark: str) -> None:
+        """The exchange has it: keep no more than the mark by which its ledger must name it."""
         with self._write() as db:
             db.execute("DELETE FROM outbox WHERE id = ?", (report.id,))
+            row = (report.id, report.transfer, report.kind, mark, self._clock())
+            db.execute("INSERT OR IGNORE INTO unproved VALUES (?, ?, ?, ?, ?)", row)
             if report.kind == "intent":
                 db.execute("UPDATE transfers SET intent_reported = 1 WHERE transfer = ?", (report.transfer,))
+
+    def unproved(self, limit: int = 100) -> list[Delivered]:
+        """The oldest reports that the exchange took and that no proof puts into its ledger yet."""
+        rows = self._rows("SELECT id, transfer, kind, mark, delivered FROM unproved ORDER BY id LIMIT ?", limit)
+        return [Delivered(*row) for row in rows]
+
+    def proved(self, report: Delivered) -> None:
+        """The ledger has it: forget it here."""
+        with self._write() as db:
+            db.execute("DELETE FROM unproved WHERE id = ?", (report.id,))
 
     def undelivered(self, report: Report) -> None:
         """The exchange could not be reached: count the attempt."""
@@ -401,6 +428,7 @@ class GatewayState(DurableFile):
         """Accept whatever ledger the exchange shows next: only after it openly restored a backup."""
         with self._write() as db:
             db.execute("DELETE FROM facts WHERE name = 'checkpoint'")
+            db.execute("DELETE FROM unproved")
 
     def suspend(self, suspension: Suspension, envelope: Envelope, *, at: int, until: int | None) -> LocalSuspension:
         """Keep what an approver ordered. Raises STATE_WRONG when a later order is known (a replay), or

@@ -25,7 +25,7 @@ KEY_BYTES = 32
 _HASH_BYTES = 32
 
 
-class _Secret:
+class Secret:
     """Base of what holds key material: says nothing of itself and cannot be copied out."""
 
     __slots__ = ("_key",)
@@ -48,7 +48,7 @@ class _Secret:
         raise TypeError(f"{type(self).__name__} is never serialised")
 
 
-class MasterKey(_Secret):
+class MasterKey(Secret):
     """The department's one master key, 32 bytes. It never leaves the department."""
 
     __slots__ = ()
@@ -113,7 +113,7 @@ class MasterKey(_Secret):
         return hkdf_extract(salt, self._key)
 
 
-class AgreementSecrets(_Secret):
+class AgreementSecrets(Secret):
     """What one agreement's releases are made with: keys of masks, and of the row order.
 
     Holds the agreement's derived key, never the master key. Fulfils `masking.MaskingSecrets`.
@@ -151,7 +151,7 @@ class AgreementSecrets(_Secret):
         return hkdf_expand(self._key, canonical(info), KEY_BYTES)
 
 
-class KeyRing(_Secret):
+class KeyRing(Secret):
     """Derives agreements' keys. `salts` gives an agreement's 32 salt bytes, and refuses erased ones."""
 
     __slots__ = ("_master", "_salts")

@@ -15,23 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-from connectors.keys import hkdf_expand, hkdf_extract
+from connectors.keys import Secret, hkdf_expand, hkdf_extract
 from contracts.canonical import canonical
 
 # Buckets are the finest grain of parts: more than parts, few enough to be told by one byte.
 BUCKETS = 256
 
 
-class ReleaseKey:
+class ReleaseKey(Secret):
     """Everything random of one release, derived from the agreement's order seed and the release's id."""
 
-    __slots__ = ("_key",)
+    __slots__ = ()
 
     def __init__(self, order_seed: bytes, release_id: str) -> None:
-        self._key = hkdf_extract(order_seed, release_id.encode())
-
-    def __repr__(self) -> str:
-        return "<ReleaseKey>"
+        super().__init__(hkdf_extract(order_seed, release_id.encode()))
 
     def secret(self, *use: str | int) -> bytes:
         """32 bytes for one use."""

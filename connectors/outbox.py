@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 
+from connectors.audit import Audit
 from connectors.control_plane import ControlPlane
 from connectors.gateway_state import GatewayState, Report
 from contracts.envelope import Envelope
@@ -32,10 +33,11 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
 
 class Outbox:
-    """Delivers what `GatewayState` keeps, oldest first, on a thread of its own and on request."""
+    """Delivers what `GatewayState` keeps, oldest first, on a thread of its own and on request; then asks
+    whether the exchange's ledger has it (`Audit.look`)."""
 
-    def __init__(self, state: GatewayState, control_plane: ControlPlane) -> None:
-        self._state, self._control_plane = state, control_plane
+    def __init__(self, state: GatewayState, control_plane: ControlPlane, audit: Audit) -> None:
+        self._state, self._control_plane, self._audit = state, control_plane, audit
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._sending = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -83,13 +85,7 @@ class Outbox:
 
     def _send(self, report: Report) -> None:
         try:
-            if report.kind == "refusal":
-                body = json.loads(report.body)
-                self._control_plane.report_refusal(report.transfer, body["reason"], body["detail"])
-            elif report.kind == "intent":
-                self._control_plane.report_intent(report.transfer, Envelope.from_bytes(report.body))
-            else:
-                self._control_plane.report_receipt(report.transfer, Envelope.from_bytes(report.body))
+            mark = self._told(report)
         except SluicegateError as error:
             if error.reason in REJECTIONS:
                 self._state.rejected(report, error.reason)
@@ -99,14 +95,29 @@ class Outbox:
             else:
                 self._state.undelivered(report)
             raise
-        self._state.delivered(report)
+        self._state.delivered(report, mark)
+
+    def _told(self, report: Report) -> str:
+        """Tell the exchange; by what its ledger must name the report from now on."""
+        if report.kind == "refusal":
+            body = json.loads(report.body)
+            self._control_plane.report_refusal(report.transfer, body["reason"], body["detail"])
+            return str(body["reason"])
+        paper = Envelope.from_bytes(report.body)
+        if report.kind == "intent":
+            self._control_plane.report_intent(report.transfer, paper)
+        else:
+            self._control_plane.report_receipt(report.transfer, paper)
+        return paper.digest
 
     def _run(self) -> None:
         wait = FIRST_WAIT
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                wait = LONGEST_WAIT if self.deliver_all() else min(wait * 2, LONGEST_WAIT)
+                done = self.deliver_all()
+                done = self._audit.look() and done
+                wait = LONGEST_WAIT if done else min(wait * 2, LONGEST_WAIT)
             except Exception as error:  # noqa: BLE001 - the thread must outlive anything; the text may hold data
                 log.error("the outbox failed: error=%s", type(error).__name__)
                 wait = min(wait * 2, LONGEST_WAIT)

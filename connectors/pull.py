@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from connectors.digest import ContentDigest, arrow_type
+from connectors.digest import ContentDigest, arrow_type, demand_sound
 from connectors.sinks import Sink
 from contracts import receipt as receipts
 from contracts.agreement import VerifiedAgreement
@@ -272,6 +272,7 @@ def _verified(sink: Sink, intent: Intent, offered: Collection[int]) -> list[int]
         again.open_part(0)
         try:
             for batch in sink.read(part):
+                demand_sound(batch)
                 again.update(0, batch)
             if again.part(0) == intent.parts[part]:
                 good.append(part)
@@ -371,6 +372,7 @@ class _Reading:
         reader = _call(lambda: self._client.do_get(endpoint.ticket, _timeout(self._timeout)))
         try:
             while (batch := _next(reader)) is not None:
+                demand_sound(batch)
                 self._digest.update(part, batch)
                 self._sink.write(part, batch)
                 self._count(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from connectors.audit import Audit
 from connectors.gateway_state import GatewayState
 from connectors.watch import Watch
 from contracts.agreement import VerifiedAgreement
@@ -16,8 +17,8 @@ from contracts.receipt import Grant
 class Readiness:
     """What the watch, the department's own orders and the state say, as demands that raise."""
 
-    def __init__(self, watch: Watch, state: GatewayState, *, clock: Callable[[], int]) -> None:
-        self._watch, self._state, self._clock = watch, state, clock
+    def __init__(self, watch: Watch, audit: Audit, state: GatewayState, *, clock: Callable[[], int]) -> None:
+        self._watch, self._audit, self._state, self._clock = watch, audit, state, clock
         self._closing = threading.Event()
 
     def close(self) -> None:
@@ -28,7 +29,7 @@ class Readiness:
         """Why nothing may be served now, or None."""
         if self._closing.is_set():
             return SluicegateError(Reason.UNAVAILABLE, "the gateway stops")
-        return self._watch.fault()
+        return self._watch.fault() or self._audit.fault()
 
     def demand_serving(self) -> None:
         """Raises CONTROL_PLANE_SILENT, LEDGER_INVALID or UNAVAILABLE when nothing may be served."""

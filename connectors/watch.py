@@ -15,7 +15,7 @@ from connectors.control_plane import ControlPlane, Heartbeat
 from connectors.gateway_state import GatewayState
 from contracts.envelope import Envelope, Kind, SigningKey, countersign
 from contracts.errors import Reason, SluicegateError
-from contracts.instants import SKEW
+from contracts.instants import SKEW, epoch
 from contracts.merkle import Checkpoint, verify_checkpoint, verify_consistency
 from contracts.trust import TrustFile
 
@@ -45,6 +45,7 @@ class Watch:
         self._max_silence, self._clock, self._ticks, self._changed = max_silence, clock, ticks, changed
         self._heard: float | None = None
         self._countersigned: float | None = None
+        self._head: Envelope | None = None
         self._stopped: frozenset[str] = frozenset()
         self._fault: SluicegateError | None = None
         self._stopping = threading.Event()
@@ -65,6 +66,11 @@ class Watch:
         """Seconds since the exchange was last heard, or None before the first time."""
         return None if self._heard is None else self._ticks() - self._heard
 
+    @property
+    def head(self) -> Envelope | None:
+        """The checkpoint that was last verified, signed when it was shown; None before the first."""
+        return self._head
+
     def fault(self) -> SluicegateError | None:
         """Why nothing at all may be served now, or None."""
         if self._fault is not None:
@@ -82,16 +88,19 @@ class Watch:
         return agreement in self._stopped
 
     def take(self, beat: Heartbeat) -> None:
-        """One heartbeat. Its stop list counts at once; it ends the silence only if it is fresh and its
-        checkpoint extends the last. One without a checkpoint will do until the first was seen: whoever
+        """One heartbeat. Its stop list counts at once; it ends the silence only if it is fresh, and its
+        checkpoint is and extends the last. One without a checkpoint will do until the first was seen: whoever
         stops showing the ledger may have rewritten it."""
         self._stopped = beat.stopped
         try:
-            if not self._fresh(beat):
+            if not self._fresh(beat.time):
                 log.warning("an old heartbeat does not count: compare the clocks, or something holds it up")
             elif beat.checkpoint is not None:
-                self._extend(beat.checkpoint)
-                self._heard, self._fault = self._ticks(), None
+                if self._extend(beat.checkpoint):
+                    self._heard = self._ticks()
+                else:
+                    log.warning("a heartbeat with an old checkpoint does not count: the ledger may be withheld")
+                self._fault = None
             elif self._state.checkpoint() is None:
                 self._heard, self._fault = self._ticks(), None
             else:
@@ -105,20 +114,25 @@ class Watch:
                 log.warning("no consistency proof could be had: reason=%s", error.reason)
         self._changed()
 
-    def _fresh(self, beat: Heartbeat) -> bool:
-        # Beats that somebody on the way holds up come regularly too, with a stop list of yesterday.
-        return self._clock() - beat.time <= self._max_silence + SKEW
+    def _fresh(self, time: int) -> bool:
+        # Beats that somebody on the way holds up come regularly too, with a stop list of yesterday. One
+        # dated ahead would count for as long as it is ahead.
+        return -SKEW <= self._clock() - time <= self._max_silence + SKEW
 
-    def _extend(self, envelope: Envelope) -> None:
+    def _extend(self, envelope: Envelope) -> bool:
+        """Follow the ledger; whether the exchange signed just now that this is how it stands. It signs
+        the time anew while nothing happens, so an old time means that what happened is not shown."""
         shown = verify_checkpoint(envelope, self._trust())
         last = self._state.checkpoint()
-        if last is not None:
-            known = verify_checkpoint(last, self._trust())
-            if (known.origin, known.tree_size, known.root) == (shown.origin, shown.tree_size, shown.root):
-                return
-            self._prove(known, shown)
-        self._state.keep_checkpoint(envelope)
-        self._countersign(envelope)
+        known = None if last is None else verify_checkpoint(last, self._trust())
+        if known is None or (known.origin, known.tree_size, known.root) != (shown.origin, shown.tree_size, shown.root):
+            if known is not None:
+                self._prove(known, shown)
+            self._state.keep_checkpoint(envelope)
+            self._countersign(envelope)
+        if fresh := self._fresh(epoch(shown.time)):
+            self._head = envelope
+        return fresh
 
     def _countersign(self, envelope: Envelope) -> None:
         """Witness the ledger now and then. A witness that is not heard stops nothing."""

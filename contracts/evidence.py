@@ -10,7 +10,7 @@ it cannot prove is what the data looked like before it was masked: that is the d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -78,18 +78,24 @@ class EvidenceBundle(_Document, frozen=True):
 
 
 def verify(
-    bundle: EvidenceBundle, trust: TrustFile | None, *, content_digest: str | None = None, at: int
+    bundle: EvidenceBundle,
+    trust: TrustFile | None,
+    *,
+    content_digest: str | None = None,
+    at: int,
+    revocations: Sequence[Envelope] = (),
 ) -> tuple[Step, ...]:
     """Verify the evidence of one transfer, step by step; `succeeded` says whether it stands.
 
     `at` is now (epoch seconds). `content_digest` is what the caller recomputed over the data, None
     when no data is shown. The agreement is judged as of the receipt's own time. A key that was
     revoked since counts only for what a checkpoint of the ledger, older than the revocation, proves
-    to have existed. Raises TRUST_MISSING without a trust file: nothing can be verified then.
+    to have existed. `revocations`: what the verifier knows besides the bundle, whose maker may have left
+    some out. Raises TRUST_MISSING without a trust file: nothing can be verified then.
     """
     if trust is None:
         raise SluicegateError(Reason.TRUST_MISSING, "nothing can be verified without a trust file")
-    case = _EvidenceCase(bundle, trust, at, content_digest)
+    case = _EvidenceCase(bundle, trust, at, content_digest, tuple(revocations))
     steps: list[Step] = list(report(_LEDGER_CHECKS, case))
     # What the ledger proved decides which keys still count for the steps that follow.
     transfer = case.transfer()
@@ -144,6 +150,7 @@ class _EvidenceCase:
     trust: TrustFile
     at: int
     content_digest: str | None
+    revocations: tuple[Envelope, ...] = ()
     proven: dict[str, int] | None = None
 
     def latest(self, paper: Envelope | None) -> int:
@@ -154,7 +161,7 @@ class _EvidenceCase:
     def agreement(self, papers: AgreementBundle) -> AgreementCase:
         """The agreement, as of when the transfer began. The receipt's proof covers it: the gateway
         verified these signatures before it signed."""
-        keys = Keys(self.trust, papers.statements, papers.revocations)
+        keys = Keys(self.trust, papers.statements, (*papers.revocations, *self.revocations))
         return AgreementCase(papers, keys, self._began(), self.latest(self.bundle.receipt))
 
     def transfer(self) -> TransferCase:

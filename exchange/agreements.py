@@ -28,7 +28,7 @@ from exchange.paging import Page
 from exchange.records import Agreement, Call
 from exchange.store import Tx, match_etag
 
-MEDIATED_AT_MOST = 30 * 24 * 3600  # seconds that a mediator may stop an agreement for
+MEDIATED_AT_MOST = 30 * 24 * 3600  # seconds that mediators may stop an agreement for, all their suspensions together
 STOPPED_SINCE = 24 * 3600  # seconds after its end that a gateway is still told of an agreement
 
 # What is stored for each state that somebody may list: the clock may have moved it since.
@@ -219,8 +219,10 @@ def suspend(
 ) -> Agreement:
     """Stop an active agreement until an instant (epoch seconds), when it goes on by itself.
 
-    For approvers of the provider, and for the coordination party's mediators, these for at most 30
-    days. Raises INVALID_ARGUMENT, ROLE_MISSING, STATE_WRONG, ETAG_MISMATCH.
+    For approvers of the provider, and for the coordination party's mediators. These have 30 days in
+    the agreement's whole life: otherwise one suspension after the other would end it.
+
+    Raises INVALID_ARGUMENT, ROLE_MISSING, STATE_WRONG, ETAG_MISMATCH.
     """
     access.require(principal, *access.APPROVERS, access.MEDIATOR)
     why = access.reason(reason)
@@ -231,8 +233,17 @@ def suspend(
         side = _stopping_side(principal, record)
         state = lifecycle.move("agreement", current.state, "suspend")
         _same_side(current, side)
-        _check_end(until, now, mediated=side != record.provider)
-        changed = replace(current, state=state, state_reason=why, suspended_by=side, suspended_until=until, updated=now)
+        _check_end(until, now)
+        mediated = current.mediated if side == record.provider else _mediated(current, until, now)
+        changed = replace(
+            current,
+            state=state,
+            state_reason=why,
+            suspended_by=side,
+            suspended_until=until,
+            mediated=mediated,
+            updated=now,
+        )
         changed = tx.replace(changed, expected_version=record.version)
         detail = {"reason": why, "until": instants.rfc3339(until), "by": side}
         _note(tx, hall, "agreement.suspended", changed, principal.name, detail)
@@ -254,7 +265,8 @@ def resume(hall: Hall, principal: Principal, call: Call | None, name: str, *, re
         side = _stopping_side(principal, record)
         state = lifecycle.move("agreement", current.state, "resume")
         _same_side(current, side)
-        changed = replace(current, state=state, updated=now, **_AT_LARGE)
+        mediated = current.mediated if side == record.provider else current.mediated - _unused(current, now)
+        changed = replace(current, state=state, mediated=mediated, updated=now, **_AT_LARGE)
         changed = tx.replace(changed, expected_version=record.version)
         _note(tx, hall, "agreement.resumed", changed, principal.name, {"reason": why, "by": side})
         tx.remember(call, name)
@@ -414,14 +426,29 @@ def _added(stored: Envelope, offered: Envelope) -> tuple[str, ...]:
     return tuple(token for token in offered.signatures if token not in stored.signatures)
 
 
-def _check_end(until: int, now: int, *, mediated: bool) -> None:
+def _check_end(until: int, now: int) -> None:
     if until <= now:
         raise SluicegateError(Reason.INVALID_ARGUMENT, "until must lie in the future")
-    if mediated and until > now + MEDIATED_AT_MOST:
-        latest = instants.rfc3339(now + MEDIATED_AT_MOST)
+
+
+def _mediated(record: Agreement, until: int, now: int) -> int:
+    """The seconds that mediators used up once this suspension is over. Raises INVALID_ARGUMENT past
+    their allowance."""
+    used = record.mediated - _unused(record, now)
+    if used + until - now > MEDIATED_AT_MOST:
+        latest = now + MEDIATED_AT_MOST - used
+        left = f"until {instants.rfc3339(latest)} at the latest" if latest > now else "and that is used up"
         raise SluicegateError(
-            Reason.INVALID_ARGUMENT, f"a mediator stops an agreement for at most P30D: until {latest} at the latest"
+            Reason.INVALID_ARGUMENT,
+            f"mediators stop an agreement for at most P30D, all their suspensions together: {left}; only its "
+            "parties may stop it for longer",
         )
+    return used + until - now
+
+
+def _unused(record: Agreement, now: int) -> int:
+    """Seconds of the running suspension that are still to come; 0 when none runs."""
+    return 0 if record.suspended_until is None else max(0, record.suspended_until - now)
 
 
 def _papers(tx: Tx, record: Agreement) -> AgreementBundle:

@@ -101,6 +101,7 @@ def exchange_server(settings: ExchangeSettings) -> ExchangeServer:
 
     store = Store(settings.database)
     store.migrate()
+    store.demand_sound()
     policy = policy_engine(settings.policy)
     hall = Hall(
         store=store,

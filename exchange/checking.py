@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
 
 from connectors import tls
 from connectors.keys import MasterKey
@@ -23,6 +26,14 @@ from exchange.config import ExchangeSettings, GatewaySettings, PolicySettings, P
 from exchange.home import Home
 
 SOON = 30 * 86400
+
+# Settings that protect the less the larger they are: named when they are larger than the default.
+_LOOSER = {
+    "heartbeat": "gateways hear every {} s only which agreements were stopped",
+    "refusals_per_minute": "one caller may try what it is refused {} times a minute",
+    "max_silence": "serves for up to {} s without word from the exchange",
+    "stall_after": "a reader that takes nothing keeps its slot for {} s",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,24 @@ def _network(where: str, listen: str, plaintext: bool, policy: PolicySettings) -
         yield Finding("weak", where, "asks its policy server without TLS")
 
 
+def _looser(where: str, settings: ExchangeSettings | GatewaySettings) -> Iterator[Finding]:
+    for info in msgspec.structs.fields(type(settings)):
+        if info.name in _LOOSER and (value := getattr(settings, info.name)) > info.default:
+            yield Finding("weak", where, _LOOSER[info.name].format(value))
+
+
+def _database(where: str, url: str) -> Iterator[Finding]:
+    """A database elsewhere is as good as the certificate that it is known by."""
+    if not url.startswith("postgresql"):
+        return
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query)
+    hosts = [*asked.get("host", []), *([parts.hostname] if parts.hostname else [])]
+    local = all(host.startswith("/") or host in ("localhost", "127.0.0.1", "::1") for host in hosts)
+    if not local and asked.get("sslmode") != ["verify-full"]:
+        yield Finding("weak", where, "reaches its database over the network without sslmode=verify-full")
+
+
 def _certificate(where: str, certificate: Path, key: Path) -> Iterator[Finding]:
     failures = [
         *_tried(where, partial(config.check_private, key)),
@@ -93,6 +122,11 @@ def _exchange(home: Home) -> Iterator[Finding]:
         yield from _tried(where, partial(config.read_key, key))
     yield from _certificate(where, settings.tls_certificate, settings.tls_key)
     yield from _network(where, settings.listen, settings.unsafe_plaintext, settings.policy)
+    yield from _looser(where, settings)
+    yield from _database(where, settings.database)
+    for kind, earlier in (("standards", settings.earlier_standards), ("policies", settings.earlier_policies)):
+        if earlier:
+            yield Finding("weak", where, f"agreements go on under earlier {kind}: {', '.join(earlier)}")
 
 
 def _gateways(home: Home) -> Iterator[Finding]:
@@ -108,9 +142,12 @@ def _gateways(home: Home) -> Iterator[Finding]:
         yield from _network(where, settings.listen, settings.unsafe_plaintext, settings.policy)
         yield from _statements(where, settings)
         yield from _token(where, settings.token)
-        if settings.max_silence > 300:
-            yield Finding("weak", where, f"serves for up to {settings.max_silence} s without word from the exchange")
+        yield from _looser(where, settings)
+        if settings.slots_per_party >= settings.slots:
+            yield Finding("weak", where, f"one consumer may take all {settings.slots} slots")
         for dataset, source in settings.datasets.items():
+            if source.root == Path("/"):
+                yield Finding("weak", where, f"the source of {dataset} may lie anywhere on this machine: its root is /")
             if not any(mark in str(source.path) for mark in "*?[") and not source.path.exists():
                 yield Finding("error", where, f"the source of {dataset} is not there: {source.path}")
 
@@ -137,6 +174,8 @@ def _profile(where: str, profile: Profile) -> Iterator[Finding]:
         yield from _tried(where, lambda: tls.expires(profile.ca.read_bytes()))  # type: ignore[union-attr]
     if profile.unsafe_plaintext:
         yield Finding("weak", where, "unsafe_plaintext is on: calls and tokens are not encrypted")
+    if profile.checkpoint is None:
+        yield Finding("weak", where, "remembers no checkpoint: a ledger that was rewound would go unnoticed")
     yield from _token(where, profile.token)
 
 

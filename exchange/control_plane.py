@@ -10,12 +10,18 @@ from collections.abc import Iterator, Mapping
 from connectors.control_plane import Heartbeat
 from contracts.agreement import AgreementBundle
 from contracts.envelope import Envelope
+from contracts.evidence import LedgerProof
+from contracts.merkle import Checkpoint
+from contracts.trust import read
 from exchange.connection import Connection
 from exchange.rpc.wire import bundle, envelope
 from exchange.v1 import agreement_pb2 as ag
 from exchange.v1 import agreement_pb2_grpc, ledger_pb2_grpc, transfer_pb2_grpc
 from exchange.v1 import ledger_pb2 as le
 from exchange.v1 import transfer_pb2 as tr
+
+# Who asks for a proof must not be kept busy for ever instead of getting it.
+PAGES, PROOFS, PROOF_TIMEOUT = 5, 10, 10.0
 
 
 def _report_id(transfer: str, paper: bytes) -> str:
@@ -67,6 +73,29 @@ class GrpcControlPlane:
         """Proof that the ledger grew."""
         message = le.GetConsistencyProofRequest(first_size=first, second_size=second)
         return list(self._connection.call(self._ledger.GetConsistencyProof, message).path)
+
+    def proofs(self, transfer: str, mark: str, checkpoint: Envelope) -> list[LedgerProof]:
+        """Entries that name the mark, with their proofs."""
+        size, found = read(Checkpoint, checkpoint).tree_size, []
+        message = le.ListEntriesRequest(resource=transfer, page_size=1000)
+        for _ in range(PAGES):
+            page = self._connection.call(self._ledger.ListEntries, message, timeout=PROOF_TIMEOUT)
+            found += [leaf for leaf in page.entries if leaf.index < size and mark.encode() in leaf.entry]
+            if not page.next_page_token:
+                break
+            message.page_token = page.next_page_token
+        return [self._proof(leaf, size, checkpoint) for leaf in found[:PROOFS]]
+
+    def _proof(self, leaf: le.Entry, size: int, checkpoint: Envelope) -> LedgerProof:
+        message = le.GetInclusionProofRequest(index=leaf.index, tree_size=size)
+        path = self._connection.call(self._ledger.GetInclusionProof, message, timeout=PROOF_TIMEOUT).path
+        return LedgerProof(
+            index=leaf.index,
+            salt=leaf.salt.hex(),
+            entry=leaf.entry.decode(errors="replace"),
+            path=tuple(item.hex() for item in path),
+            checkpoint=checkpoint,
+        )
 
     def countersign(self, checkpoint: Envelope) -> None:
         """Store this gateway's signature under a checkpoint."""

@@ -16,12 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from contracts import merkle, trust
 from contracts.canonical import canonical
 from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, sign
 from contracts.errors import Reason, SluicegateError
-from contracts.instants import rfc3339
+from contracts.instants import epoch, rfc3339
 from contracts.policy import inputs
 from contracts.policy.engine import Action
 from contracts.trust import PartyKind, Use
@@ -34,6 +35,7 @@ from exchange.store import Tx
 from exchange.tables import checkpoints, ledger_entries, ledger_nodes, ledger_parties
 
 SALT_BYTES = 16
+SIGNED_ANEW = 10  # seconds after which a checkpoint of a ledger that did not grow tells a new time
 _LONGEST_NAME = 300
 _CHUNK = 1000
 
@@ -43,6 +45,8 @@ _LAST = sa.select(sa.func.max(ledger_entries.c.position))
 _HASH = sa.select(ledger_nodes.c.hash).where(
     ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
 )
+# An erasure is itself an entry, the one kind that is never erased.
+ERASED = "entry.erased"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -155,7 +159,8 @@ def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reaso
     """Erase what an entry says, where the law demands it: entry, salt and resource go, its leaf hash
     and every proof stay. That it was erased, by whom and why, is an entry itself; returns its index.
 
-    Role: dpo of the coordination party. Raises ROLE_MISSING, NOT_FOUND, STATE_WRONG (erased before).
+    Role: dpo of the coordination party. Raises ROLE_MISSING, NOT_FOUND, STATE_WRONG (erased before, or
+    itself about an erasure: who erases does not erase that he did).
     """
     if principal.kind is not PartyKind.COORDINATION or "dpo" not in principal.roles:
         raise SluicegateError(Reason.ROLE_MISSING, "only a dpo of the coordination party may erase an entry")
@@ -171,6 +176,8 @@ def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reaso
             raise _missing(name)
         if known[0].entry is None:
             raise SluicegateError(Reason.STATE_WRONG, f"{name} was erased before")
+        if known[0].event == ERASED:
+            raise SluicegateError(Reason.STATE_WRONG, f"{name} says what was erased, by whom and why: it stays")
         parties = _concerned(tx, index)
         gone = sa.update(ledger_entries).where(ledger_entries.c.position == index)
         tx.connection.execute(gone.values(entry=None, salt=None, resource=""))
@@ -178,7 +185,7 @@ def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reaso
         position = append(
             tx,
             hall,
-            event="entry.erased",
+            event=ERASED,
             resource=name,
             actor=principal.name,
             parties=(principal.party, *parties),
@@ -259,23 +266,30 @@ def _corrupt(why: str) -> SluicegateError:
 def checkpoint(hall: Hall) -> Envelope:
     """The newest checkpoint, signed: size, root and time of the tree as it is now.
 
-    One is signed for each size that was asked for, and given again while the ledger has not grown.
+    One is kept for each size that was asked for, and given again while the ledger has not grown; past
+    `SIGNED_ANEW` with the time as it is then, for who sees an old time must take the ledger for withheld.
     """
     with hall.store.read() as tx:
         known = _checkpoint(tx, size(tx))
-    if known is not None:
+    if known is None:
+        with hall.store.transaction() as tx:
+            known = _checkpoint(tx, size(tx)) or _first_checkpoint(tx, hall)
+    now, head = hall.clock(), trust.read(merkle.Checkpoint, known)
+    if now - epoch(head.time) <= SIGNED_ANEW:
         return known
-    with hall.store.transaction() as tx:
-        total, now = size(tx), hall.clock()
-        known = _checkpoint(tx, total)
-        if known is not None:
-            return known
-        root = merkle.root(_reader(tx), total).hex()
-        origin = f"sluicegate:{hall.checkpoint_key.kid}"
-        head = merkle.Checkpoint(origin=origin, tree_size=total, root=root, time=rfc3339(now))
-        signed = sign(Kind.CHECKPOINT, head, hall.checkpoint_key)
-        tx.connection.execute(sa.insert(checkpoints).values(tree_size=total, created=now, envelope=signed.to_bytes()))
-        return signed
+    # Not kept: it says nothing new of the tree, and must be had from a disk that is full.
+    return sign(Kind.CHECKPOINT, replace(head, time=rfc3339(now)), hall.checkpoint_key)
+
+
+def _first_checkpoint(tx: Tx, hall: Hall) -> Envelope:
+    """The checkpoint of a size that nobody asked for before."""
+    total, now = size(tx), hall.clock()
+    root = merkle.root(_reader(tx), total).hex()
+    origin = f"sluicegate:{hall.checkpoint_key.kid}"
+    head = merkle.Checkpoint(origin=origin, tree_size=total, root=root, time=rfc3339(now))
+    signed = sign(Kind.CHECKPOINT, head, hall.checkpoint_key)
+    tx.connection.execute(sa.insert(checkpoints).values(tree_size=total, created=now, envelope=signed.to_bytes()))
+    return signed
 
 
 def _checkpoint(tx: Tx, tree_size: int) -> Envelope | None:
@@ -287,6 +301,7 @@ def _checkpoint(tx: Tx, tree_size: int) -> Envelope | None:
 def countersign(hall: Hall, principal: Principal, call: Call | None, document: Envelope) -> Envelope:
     """Keep a gateway's signature under a checkpoint of ours that it saw grow; returns the checkpoint
     with all its signatures. Role: gateway. Signing again, or the ninth signature, changes nothing.
+    One that we signed anew, later, over the same tree takes the place of the kept one.
 
     Raises ROLE_MISSING, NOT_FOUND (no such checkpoint of ours), KEY_UNTRUSTED, SIGNATURE_INVALID.
     """
@@ -296,6 +311,8 @@ def countersign(hall: Hall, principal: Principal, call: Call | None, document: E
     name = f"ledger/checkpoints/{head.tree_size}"
     with hall.store.transaction() as tx:
         known = _checkpoint(tx, head.tree_size)
+        if known is not None and known.payload != document.payload and _signed_anew(hall, known, document):
+            known = sign(Kind.CHECKPOINT, head, hall.checkpoint_key)
         if known is None or known.payload != document.payload:
             raise SluicegateError(Reason.NOT_FOUND, "that is no checkpoint of this ledger: ask for the newest one")
         if tx.replay(call) is not None:
@@ -309,6 +326,14 @@ def countersign(hall: Hall, principal: Principal, call: Call | None, document: E
             tx.connection.execute(changed.values(envelope=known.to_bytes()))
         tx.remember(call, name)
         return known
+
+
+def _signed_anew(hall: Hall, known: Envelope, offered: Envelope) -> bool:
+    """Whether we signed what is offered ourselves, over the same tree at a later time."""
+    old, new = trust.read(merkle.Checkpoint, known), trust.read(merkle.Checkpoint, offered)
+    if replace(old, time=new.time) != new or epoch(new.time) <= epoch(old.time):
+        return False
+    return set(sign(Kind.CHECKPOINT, new, hall.checkpoint_key).signatures) <= set(offered.signatures)
 
 
 def _missing(name: str) -> SluicegateError:

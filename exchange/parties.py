@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from contracts import trust
 from contracts.envelope import Envelope, Kind, verify
 from contracts.errors import Reason, SluicegateError
-from contracts.instants import epoch
+from contracts.instants import SKEW, epoch
 from contracts.trust import KeyRevocation, KeyStatement, PartyKind
 from exchange import access, admission, ledger, paging, papers
 from exchange.hall import Hall
@@ -185,7 +185,8 @@ def _keep_an_admin(tx: Tx, party: str, subject: str, roles: Collection[str]) -> 
 def register_key(hall: Hall, principal: Principal, call: Call | None, *, parent: str, statement: Envelope) -> Key:
     """Keep a key statement, or the revocation of a key, that the party's root key signed. Role: admin.
 
-    A key is stated once, for one use; a revocation may only ever be moved to an earlier time. Raises
+    A key is stated once, for one use; a revocation may only ever be moved to an earlier time, and never
+    into the past: what was signed before, and relied on, cannot be taken back. Raises
     ROLE_MISSING, SIGNATURE_INVALID, KEY_UNTRUSTED (another root), INVALID_ARGUMENT (another party's, or
     no time), ALREADY_EXISTS, NOT_FOUND (revoking an unknown key), STATE_WRONG (revoked before).
     """
@@ -253,6 +254,11 @@ def _revoke(tx: Tx, hall: Hall, party: str, revocation: Envelope) -> Key:
     stated = trust.read(KeyRevocation, revocation, Reason.INVALID_ARGUMENT)
     _about(stated.party, party)
     at = epoch(stated.at)
+    if at < hall.clock() - SKEW:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT,
+            f"a key is revoked from now on, not as of {stated.at}: what it signed before and the ledger proves stays",
+        )
     key = _known_key(tx, f"parties/{stated.party}/keys/{stated.kid}")
     if key.revocation is not None:
         before = trust.read(KeyRevocation, Envelope.from_bytes(key.revocation))

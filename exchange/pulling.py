@@ -17,7 +17,6 @@ from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Receipt
 from exchange import evidence, signing, views
-from exchange.config import write_private_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -154,6 +153,8 @@ def pull(
     3. Parts are fetched, hashed as they arrive, and resumed where they break off.
     4. Intent and receipt verify and attest what was received; only then does the file appear.
     5. The receipt is acknowledged, and written with all evidence beside the file.
+    6. The ledger extends what this profile saw before, and holds receipt and acknowledgement. Else
+       LEDGER_INVALID: the file stays, and says nothing of the ledger.
     """
     sink = sinks.open(to, format, overwrite=overwrite, csv_safe=csv_safe)
     grants = _Grants(exchange, exchange.ready(agreement))
@@ -162,9 +163,8 @@ def pull(
     result = gate.pull(grants, sink, clock=lambda: int(time.time()), progress=progress, parallel=gate.PARALLEL)
     fetched = result.fetched
     _acknowledge(exchange, result.transfer, fetched)
-    if to is not None:
-        papers = msgspec.structs.replace(evidence.collect(exchange, result.transfer), grant=grants.last)
-        write_private_file(to.with_name(to.name + ".receipt.json"), papers.to_bytes())
+    out = to.with_name(to.name + ".receipt.json") if to is not None else None
+    evidence.witness(exchange, result.transfer, out=out, grant=grants.last, receipt=fetched.receipt)
     memory = sink if isinstance(sink, sinks.MemorySink) else None
     # Not what came under the last ticket: what the whole release has, which is what was verified.
     rows = fetched.receipt.payload["rowsOut"]

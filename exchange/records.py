@@ -144,7 +144,8 @@ class Agreement(Record, frozen=True, kw_only=True):
     """agreements/{agreement}: the document with the signatures so far, and whether it is live.
 
     `live_key` is provider/dataset/consumer while not ended: one live agreement per dataset and
-    consumer, kept unique by the store.
+    consumer, kept unique by the store. `mediated` are the seconds of all the coordination party's
+    suspensions, a running one counted to its end.
     """
 
     TABLE = "agreements"
@@ -163,6 +164,7 @@ class Agreement(Record, frozen=True, kw_only=True):
     state_reason: str = ""
     suspended_by: str = ""
     suspended_until: int | None = None
+    mediated: int = 0
     not_before: int
     not_after: int
     gateway: str

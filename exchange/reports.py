@@ -18,6 +18,7 @@ from contracts import lifecycle
 from contracts import receipt as law
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError, Violation
+from contracts.instants import SKEW, epoch
 from contracts.receipt import Acknowledgement, Grant, Intent, Receipt
 from exchange import access, agreements, decisions, ledger, papers
 from exchange.hall import Hall
@@ -231,12 +232,16 @@ def _differs(what: str, names: list[str]) -> SluicegateError:
 
 
 def _fits_grant(paper: Intent | Receipt, record: Transfer) -> None:
+    """Demand that a paper is about what was granted, and not dated before: its evidence would not stand."""
     grant = papers.read(Grant, Envelope.from_bytes(record.grant))
     wrong = [
         n for n in ("transfer", "agreement", "agreement_digest", "gateway") if getattr(paper, n) != getattr(grant, n)
     ]
     if grant.release not in (None, paper.release):
         wrong.append("release")
+    dated = "started" if isinstance(paper, Receipt) else "created"
+    if epoch(getattr(paper, dated)) < epoch(grant.issued) - SKEW:
+        wrong.append(dated)
     if wrong:
         raise _differs("the grant", wrong)
 

@@ -251,6 +251,19 @@ class Store:
         with translated(Reason.UNAVAILABLE), begun(self.engine, READ) as connection:
             yield Tx(connection, writing=False)
 
+    def demand_sound(self) -> None:
+        """Refuse a store that was damaged: its pages, as far as the database can tell, and the ledger,
+        every entry of which is hashed again. Raises CONFIG_INVALID or LEDGER_INVALID."""
+        from exchange import ledger
+
+        with self.read() as tx:
+            if self.engine.dialect.name == "sqlite":
+                found = tx.connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+                if found != "ok":
+                    message = "the database file is damaged: restore the last backup, and keep the file as evidence"
+                    raise SluicegateError(Reason.CONFIG_INVALID, message)
+            ledger.recheck(tx)
+
     def migrate(self) -> None:
         """Bring the tables to this version's shape; does nothing when they are. Safe to run from
         several processes at once. Raises CONFIG_INVALID when the database is newer than this code."""

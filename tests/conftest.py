@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,11 +22,19 @@ settings.load_profile("sluicegate")
 ROOT = Path(__file__).resolve().parent.parent
 CORPORA = Path(os.environ.get("SLUICEGATE_CORPORA", ROOT.parent / "shared" / "corpora"))
 
+
+def _namespaces() -> bool:
+    """Whether a process may have a network of its own."""
+    words = ["unshare", "--net", "--map-root-user", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(words, capture_output=True).returncode == 0
+
+
 NEEDS: dict[str, Callable[[], object]] = {
     "needs_opa": lambda: os.environ.get("SLUICEGATE_OPA") or shutil.which("opa"),
     "needs_postgres": lambda: os.environ.get("SLUICEGATE_POSTGRES_URL"),
     "needs_grpcurl": lambda: os.environ.get("SLUICEGATE_GRPCURL") or shutil.which("grpcurl"),
     "needs_spark": lambda: os.environ.get("SLUICEGATE_SPARK_PYTHON"),
+    "needs_netns": _namespaces,
 }
 
 

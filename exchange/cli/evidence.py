@@ -26,6 +26,13 @@ def verify(
     file: Annotated[Path, typer.Argument(help="A receipt.json written by pull, or an evidence file.")],
     data: Annotated[Path | None, typer.Option(help="The pulled file: recompute its digest.")] = None,
     trust: Annotated[Path | None, typer.Option(help="Trust file; default the profile's.")] = None,
+    revocations: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Keys taken back that the evidence may not show: what key list --output json printed; repeat.",
+            metavar="FILE",
+        ),
+    ] = None,
     output: Output = Form.TABLE,
 ) -> None:
     """Verify a receipt or evidence offline, step by step.
@@ -39,7 +46,8 @@ def verify(
     bundle = evidence.receipt_file(file)
     pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(state(context).profile())
     digest = digest_by_receipt(data, bundle.receipt) if data is not None else None
-    steps = law.verify(bundle, pinned, content_digest=digest, at=int(time.time()))
+    known = [found for path in revocations or () for found in evidence.read_revocations(path)]
+    steps = law.verify(bundle, pinned, content_digest=digest, at=int(time.time()), revocations=known)
     stands = law.succeeded(steps)
     if output is Form.JSON:
         show_json(
@@ -75,14 +83,21 @@ def evidence_export(
     context: typer.Context,
     transfer: Annotated[str, typer.Argument(help="transfers/t-... or just t-...", metavar="TRANSFER")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="An earlier checkpoint to prove it in, as a profile keeps it.", metavar="FILE"),
+    ] = None,
 ) -> None:
-    """Write every signed paper of a transfer, with ledger proofs."""
-    from exchange.config import write_private_file
-    from exchange.evidence import collect
+    """Write every signed paper of a transfer, with ledger proofs.
 
+    A key that was revoked since counts only in a checkpoint that is older than its revocation.
+    """
+    from contracts.envelope import Envelope
+    from exchange.evidence import witness
+
+    earlier = None if checkpoint is None else Envelope.from_bytes(checkpoint.read_bytes())
     with state(context).connect() as exchange:
-        bundle = collect(exchange, transfer)
-    write_private_file(out, bundle.to_bytes())
+        witness(exchange, exchange.transfer(transfer).name, out=out, checkpoint=earlier)
     say(str(out))
     note(f"anyone with the trust file can check it: sluicegate verify {out} --trust trust.yaml")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from contracts.envelope import PublicKey
 
 party_app = typer.Typer(help="Parties and their people.", no_args_is_help=True)
-key_app = typer.Typer(help="Keys: make, show, certify, revoke, list.", no_args_is_help=True)
+key_app = typer.Typer(help="Keys: make, show, certify, rotate, revoke, list.", no_args_is_help=True)
 
 
 class Kind(StrEnum):
@@ -27,6 +26,14 @@ class Kind(StrEnum):
     company = "company"
     coordination = "coordination"
     supervision = "supervision"
+
+
+class KeyOf(StrEnum):
+    """The keys of a profile."""
+
+    signing = "signing"
+    requester = "requester"
+    holder = "holder"
 
 
 class KeyUse(StrEnum):
@@ -218,19 +225,17 @@ def key_certify(
     """Certify a key with your party's root (your administrator)."""
     from contracts.canonical import digest_bytes
     from contracts.envelope import Kind, sign
-    from contracts.instants import rfc3339
-    from contracts.trust import KeyStatement, Use
+    from contracts.trust import Use
+    from exchange import rotating
     from exchange.config import read_key
 
     chosen = state(context)
-    now = int(time.time())
-    statement = KeyStatement(
-        party=chosen.profile().party,
-        subject=subject,
-        use=Use(use.value),
-        key=_public(key),
-        not_before=rfc3339(now),
-        not_after=rfc3339(now + days * 86400),
+    statement = rotating.statement(
+        chosen.profile().party,
+        subject,
+        Use(use.value),
+        _public(key),
+        days=days,
         tls_certificate=digest_bytes(tls_certificate.read_bytes()) if tls_certificate is not None else None,
     )
     with chosen.connect() as exchange:
@@ -239,6 +244,47 @@ def key_certify(
         show_json(made.as_json())
         return
     facts(Form.TABLE, {"subject": subject, "use": use.value, "until": statement.not_after}, title=made.name)
+
+
+@key_app.command("rotate")
+def key_rotate(
+    context: typer.Context,
+    profile: Annotated[str, typer.Argument(help="Whose key: a profile of this home.", metavar="PROFILE")],
+    root: Annotated[
+        Path | None, typer.Option(help="The party's root key file; needed for all but holder keys.", metavar="FILE")
+    ] = None,
+    key: Annotated[KeyOf, typer.Option(help="Which of its keys.")] = KeyOf.signing,
+    days: Annotated[int, typer.Option(min=1, max=1095, help="How long the new key counts.")] = 365,
+    revoke: Annotated[
+        str | None,
+        typer.Option(help="Take the old key back at once, for this reason; else it ends by its date.", metavar="WHY"),
+    ] = None,
+    output: Output = Form.TABLE,
+) -> None:
+    """Replace a key of a profile by a fresh one (your administrator).
+
+    The new key is certified, then the profile names it, then the old one is revoked, if at all. Papers that
+    the old key signed stay good unless it is revoked; a new holder key pulls only under new agreements.
+    """
+    from exchange.rotating import rotate
+
+    chosen = state(context)
+    if key is KeyOf.holder:
+        if root is not None or revoke is not None:
+            raise typer.BadParameter("no root certifies a holder key: terminate the agreements that name the old one")
+        done = rotate(chosen.home(), profile, key.value, None, None, days=days, reason=None)
+    elif root is None:
+        raise typer.BadParameter("the party's root certifies the new key: name its file with --root")
+    else:
+        with chosen.connect() as exchange:
+            done = rotate(chosen.home(), profile, key.value, exchange, root, days=days, reason=revoke)
+    value = {"old": done.old, "new": done.new, "file": str(done.file), "until": done.until, "revoked": done.revoked}
+    if output is Form.JSON:
+        show_json({**value, "told": list(done.told)})
+        return
+    facts(Form.TABLE, {name: item for name, item in value.items() if item != ""}, title=profile)
+    if done.told:
+        note(f"its statement was given to {', '.join(done.told)}; give it to other gateways of the department too")
 
 
 @key_app.command("revoke")
@@ -251,13 +297,12 @@ def key_revoke(
 ) -> None:
     """Take a key back: nothing new that it signs counts."""
     from contracts.envelope import Kind, sign
-    from contracts.instants import rfc3339
-    from contracts.trust import KeyRevocation
+    from exchange import rotating
     from exchange.config import read_key
     from exchange.names import last
 
     chosen = state(context)
-    revocation = KeyRevocation(party=chosen.profile().party, kid=last(kid), at=rfc3339(int(time.time())), reason=reason)
+    revocation = rotating.revocation(chosen.profile().party, last(kid), reason)
     with chosen.connect() as exchange:
         made = exchange.register_key(sign(Kind.REVOCATION, revocation, read_key(root)))
     if output is Form.JSON:

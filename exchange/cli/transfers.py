@@ -158,10 +158,12 @@ def receipts(
         if transfer is not None:
             found = exchange.transfer(transfer)
             if acknowledge is not None:
+                from exchange.evidence import watch_ledger
                 from exchange.pulling import digest_of
 
                 found = exchange.acknowledge(found.name, content_digest=digest_of(acknowledge, found))
                 note(f"acknowledged {found.name}")
+                watch_ledger(exchange)
             shown = found.receipt.payload if found.receipt else {}
             if output is Form.JSON:
                 show_json(found.as_json())

@@ -249,8 +249,11 @@ def test_a_checkpoint_is_signed_and_stays_while_nothing_happens(city: City) -> N
     assert (empty.tree_size, empty.root_bytes) == (0, merkle.EMPTY_ROOT)
     write(city)
     first = ledger.checkpoint(city.hall)
-    city.clock.now += 60
+    city.clock.now += ledger.SIGNED_ANEW
     assert ledger.checkpoint(city.hall) == first
+    city.clock.now += 60 - ledger.SIGNED_ANEW
+    anew = merkle.verify_checkpoint(ledger.checkpoint(city.hall), city.cast.trust)
+    assert anew == msgspec.structs.replace(merkle.verify_checkpoint(first, city.cast.trust), time=rfc3339(NOW + 60))
     write(city)
     second = merkle.verify_checkpoint(ledger.checkpoint(city.hall), city.cast.trust)
     assert (second.tree_size, second.time, second.origin) == (2, rfc3339(NOW + 60), empty.origin)
@@ -275,6 +278,21 @@ def test_a_gateway_countersigns(city: City, gate: Principal) -> None:
     assert ledger.countersign(city.hall, gate, city.call(gate, "Countersign", 2), seen) == seen
     with refused(Reason.REQUEST_ID_REUSED):
         ledger.countersign(city.hall, gate, msgspec.structs.replace(call, body_digest="sha256:other"), seen)
+
+
+def test_a_gateway_countersigns_what_was_signed_anew(city: City, gate: Principal) -> None:
+    write(city)
+    first = countersign(Kind.CHECKPOINT, ledger.checkpoint(city.hall), key(GATEWAY))
+    city.clock.now += 60
+    anew = countersign(Kind.CHECKPOINT, ledger.checkpoint(city.hall), key(GATEWAY))
+    assert anew.payload != first.payload
+    assert ledger.countersign(city.hall, gate, None, anew) == anew
+    assert ledger.checkpoint(city.hall) == anew
+    forged = sign(Kind.CHECKPOINT, {**anew.payload, "time": rfc3339(NOW + 90)}, key(GATEWAY))
+    for other in (first, forged):
+        with refused(Reason.NOT_FOUND):
+            ledger.countersign(city.hall, gate, None, other)
+    assert ledger.checkpoint(city.hall) == anew
 
 
 def test_only_its_own_gateway_signs_for_it(city: City, gate: Principal) -> None:

@@ -30,6 +30,7 @@ from contracts import standard
 from contracts.agreement import AgreementBundle, Suspension
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
+from contracts.evidence import LedgerProof
 from contracts.instants import rfc3339
 from contracts.policy.embedded import EmbeddedEngine
 from contracts.receipt import Intent, Receipt
@@ -85,7 +86,8 @@ class FakeExchange:
         self.calls: list[str] = []
         self.away = False
         self.answers: dict[str, SluicegateError] = {}
-        self.proofs: dict[tuple[int, int], list[bytes]] = {}
+        self.grown: dict[tuple[int, int], list[bytes]] = {}
+        self.entries: list[LedgerProof] = []
         self.beats: queue.Queue[Heartbeat | None] = queue.Queue()
 
     def _called(self, name: str) -> None:
@@ -122,7 +124,11 @@ class FakeExchange:
 
     def consistency(self, first: int, second: int) -> list[bytes]:
         self._called("consistency")
-        return self.proofs[first, second]
+        return self.grown[first, second]
+
+    def proofs(self, transfer: str, mark: str, checkpoint: Envelope) -> list[LedgerProof]:
+        self._called("proofs")
+        return [proof for proof in self.entries if transfer in proof.entry and mark in proof.entry]
 
     def countersign(self, checkpoint: Envelope) -> None:
         self._called("countersign")

@@ -167,7 +167,6 @@ def test_asking_for_the_info_again_gives_the_same_transfer(gate: Gate) -> None:
     client, ticket = gate.client(), gate.ticket()
     assert info_of(client, ticket).app_metadata == info_of(client, ticket).app_metadata
     assert gate.exchange.calls.count("report_intent") == 1
-    assert client.get_schema(fl.FlightDescriptor.for_command(ticket)).schema.names[0] == "home_postcode"
 
 
 def test_two_pulls_at_once_make_one_release(gate: Gate) -> None:
@@ -321,6 +320,8 @@ def test_everything_else_that_flight_can_do_is_refused(one_part: Gate) -> None:
     assert refused(put) == "INVALID_ARGUMENT"
     assert refused(exchange) == "INVALID_ARGUMENT"
     assert refused(lambda: client.get_flight_info(descriptor)) == "GRANT_INVALID"
+    with pytest.raises(OSError, match=r"^INVALID_ARGUMENT"):  # what pyarrow makes of any error of this call
+        client.get_schema(fl.FlightDescriptor.for_command(one_part.ticket()))
     assert refused(lambda: act(client, "shutdown")) == "INVALID_ARGUMENT"
     assert {action.type for action in client.list_actions()} == {"receipt", "suspend", "health"}
 

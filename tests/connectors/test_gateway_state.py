@@ -260,8 +260,12 @@ def test_the_outbox_keeps_order_and_what_was_rejected(state: GatewayState) -> No
     one, two = state.reports()
     state.undelivered(one)
     assert state.reports()[0].attempts == 1
-    state.delivered(one)
+    state.delivered(one, "sha256:1")
     assert state.transfer("t-1").intent_reported  # type: ignore[union-attr]
+    (unproved,) = state.unproved()
+    assert (unproved.transfer, unproved.kind, unproved.mark) == ("t-1", "intent", "sha256:1")
+    state.proved(unproved)
+    assert state.unproved() == []
     state.rejected(two, Reason.STATE_WRONG)
     assert state.reports() == []
     assert state.outbox_size() == (0, 1)

@@ -485,7 +485,7 @@ def show(gate: Gate, checkpoint: Envelope | None) -> None:
 
 def test_an_honest_ledger_is_followed_and_countersigned(gate: Gate) -> None:
     tree = Tree(20)
-    gate.exchange.proofs = {(7, 20): merkle.consistency(tree.read, 7, 20)}
+    gate.exchange.grown = {(7, 20): merkle.consistency(tree.read, 7, 20)}
     show(gate, tree.checkpoint(7))
     show(gate, tree.checkpoint(20))
     show(gate, tree.checkpoint(20))
@@ -501,7 +501,7 @@ def test_an_honest_ledger_is_followed_and_countersigned(gate: Gate) -> None:
 @pytest.mark.parametrize("lie", ["rewound", "forked", "another root", "another key"])
 def test_a_ledger_that_lies_stops_everything_until_it_is_honest_again(gate: Gate, lie: str) -> None:
     tree, other = Tree(20), Tree(20, "other")
-    gate.exchange.proofs = {
+    gate.exchange.grown = {
         (10, 15): merkle.consistency(other.read, 10, 15),
         (10, 20): merkle.consistency(tree.read, 10, 20),
     }
@@ -534,7 +534,7 @@ def test_without_a_proof_a_heartbeat_does_not_end_the_silence_but_its_stop_list_
 
 def test_a_ledger_that_is_no_longer_shown_is_not_taken_for_honest(gate: Gate) -> None:
     tree, other = Tree(20), Tree(20, "other")
-    gate.exchange.proofs = {(10, 20): merkle.consistency(tree.read, 10, 20)}
+    gate.exchange.grown = {(10, 20): merkle.consistency(tree.read, 10, 20)}
     show(gate, tree.checkpoint(10))
     show(gate, other.checkpoint(10))
     show(gate, None)

@@ -61,6 +61,10 @@ class Fetching:
         """The parts that are offered."""
         return sorted(self._endpoints)
 
+    def endpoint(self, part: int) -> fl.FlightEndpoint:
+        """Where a part that is offered may be had."""
+        return self._endpoints[part]
+
     def announce(self) -> dict[str, Any]:
         """Present the ticket: the signed intent's payload."""
         info = _told(lambda: self.client.get_flight_info(fl.FlightDescriptor.for_command(self.ticket), TIMEOUT))

@@ -7,13 +7,21 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from connectors import tls
 from contracts.envelope import SigningKey
 from contracts.trust import dump_trust, load_trust
 from exchange import checking, config
-from exchange.config import ExchangeSettings, GatewaySettings, Profile
+from exchange.config import (
+    DatasetSettings,
+    ExchangeSettings,
+    GatewaySettings,
+    PolicySettings,
+    Profile,
+    TokenSettings,
+)
 from exchange.founding import found
 from exchange.home import EXAMPLE_CITY, Home
 
@@ -128,6 +136,101 @@ def test_a_trust_file_of_other_keys_or_another_bundle(home: Home) -> None:
     assert "standard" in the_error(home)[1]
     home.trust.write_text("parties: [")
     assert {"trust.yaml"} <= {where for where, _ in told(home, "error")}
+
+
+# Every setting there is: None, or a value that weakens protection and the words that name it. A setting
+# that is not in here fails the test below: decide whether it can weaken anything, and have it named.
+OPA = {"engine": "opa", "url": "http://127.0.0.1:8181", "unsafe_plaintext": True}
+DIGEST = f"sha256:{'0' * 64}"
+SETTINGS: dict[type[config._Settings], dict[str, tuple[object, str] | None]] = {
+    ExchangeSettings: {
+        "listen": ("0.0.0.0:7450", "listens beyond this machine, on 0.0.0.0:7450"),
+        "database": ("postgresql://me@db.example/x?sslmode=require", "without sslmode=verify-full"),
+        "earlier_standards": ([DIGEST], f"under earlier standards: {DIGEST}"),
+        "earlier_policies": ([DIGEST], f"under earlier policies: {DIGEST}"),
+        "policy": (OPA, "policy server without TLS"),
+        "heartbeat": (60, "hear every 60 s only"),
+        "refusals_per_minute": (10_000, "10000 times a minute"),
+        "unsafe_plaintext": (True, "calls and tokens are not encrypted"),
+        **dict.fromkeys(("audience", "tls_certificate", "tls_key", "grant_key", "checkpoint_key", "standard")),
+        # How much work it takes on, and how long it takes: too much serves nobody, and discloses nothing.
+        **dict.fromkeys(("workers", "watchers", "max_deadline", "calls_per_minute", "shutdown_grace", "log_level")),
+    },
+    GatewaySettings: {
+        "listen": ("0.0.0.0:7460", "listens beyond this machine, on 0.0.0.0:7460"),
+        "policy": (OPA, "policy server without TLS"),
+        "max_silence": (31, "up to 31 s without word"),
+        "stall_after": (3600, "keeps its slot for 3600 s"),
+        "slots_per_party": (16, "one consumer may take all 16 slots"),
+        "slots": (4, "one consumer may take all 4 slots"),
+        "datasets": ({"visits": {"path": "/etc/passwd", "format": "csv", "root": "/"}}, "its root is /"),
+        "unsafe_plaintext": (True, "calls and tokens are not encrypted"),
+        "token": None,  # as the profile's; the founded one is weak already
+        **dict.fromkeys(("gateway", "party", "subject", "exchange", "exchange_ca", "trust", "statements", "standard")),
+        **dict.fromkeys(("tls_certificate", "tls_key", "signing_key", "master_key", "state", "spool")),
+        **dict.fromkeys(("spool_limit", "part_bytes", "content_hash", "log_level")),
+    },
+    DatasetSettings: dict.fromkeys(("path", "format", "columns", "separator", "null_values", "root")),  # by datasets
+    PolicySettings: dict.fromkeys(("engine", "url", "ca", "token_file", "timeout", "unsafe_plaintext")),  # by policy
+    TokenSettings: dict.fromkeys(("file", "command", "issuer", "issuer_key", "audience")),  # every founded one is named
+    Profile: {
+        "unsafe_plaintext": (True, "calls and tokens are not encrypted"),
+        "checkpoint": (None, "remembers no checkpoint"),
+        "trust": None,  # without one it is an error
+        **dict.fromkeys(("party", "subject", "endpoint", "ca", "token", "timeout")),
+        **dict.fromkeys(("signing_key", "requester_key", "holder_key")),
+    },
+}
+WEAKER = [
+    (kind, name, *found) for kind, settings in SETTINGS.items() for name, found in settings.items() if found is not None
+]
+
+
+def test_every_setting_was_judged() -> None:
+    every = {
+        kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, config._Settings)
+    } - {config._Settings}
+    assert set(SETTINGS) == every
+    for kind, judged in SETTINGS.items():
+        names = {info.name for info in msgspec.structs.fields(kind)}
+        assert set(judged) == names, kind
+        if kind is not PolicySettings:  # of which the whole table is judged
+            assert {name for name in names if name.startswith("unsafe_")} <= {
+                name for name, found in judged.items() if found is not None
+            }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "words"), WEAKER, ids=[f"{kind.__name__}-{name}" for kind, name, *_ in WEAKER]
+)
+def test_a_setting_that_weakens_protection_is_named(
+    home: Home, kind: type[config._Settings], name: str, value: object, words: str
+) -> None:
+    file, where = {
+        ExchangeSettings: (home.exchange, "exchange"),
+        GatewaySettings: (home.gateway(GATE), GATE),
+        Profile: (home.profile_file("planner"), "profile planner"),
+    }[kind]
+    before = told(home, "weak")
+    assert not [message for _, message in before if words in message]
+    config.change(file, kind, lambda v: v.pop(name) if value is None else v.update({name: value}))
+    (more,) = [each for each in told(home, "weak") if each not in before]
+    assert more[0] == where
+    assert words in more[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me@db.example/x?sslmode=verify-full",
+        "postgresql://me@localhost/x",
+        "postgresql:///x?host=/run/postgresql",
+        "sqlite:///exchange.db",
+    ],
+)
+def test_a_database_that_is_here_or_known_by_its_certificate_is_fine(home: Home, url: str) -> None:
+    config.change(home.exchange, ExchangeSettings, lambda v: v.update(database=url))
+    assert not [message for _, message in told(home, "weak") if "database" in message]
 
 
 def test_weakenings_in_force_are_named(home: Home) -> None:

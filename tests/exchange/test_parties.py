@@ -305,13 +305,22 @@ def test_a_key_is_stated_once_and_revoked(city: City, admin: Principal) -> None:
 
 def test_a_revocation_only_moves_back(city: City, admin: Principal) -> None:
     register(city, admin, city.cast.statement(PROVIDER, STEWARD, Use.APPROVER))
-    register(city, admin, city.cast.revocation(PROVIDER, STEWARD, NOW))
-    for at in (NOW, NOW + 1):
+    register(city, admin, city.cast.revocation(PROVIDER, STEWARD, NOW + DAY))
+    for at in (NOW + DAY, NOW + 2 * DAY):
         with refused(Reason.STATE_WRONG):
             register(city, admin, city.cast.revocation(PROVIDER, STEWARD, at))
-    earlier = register(city, admin, city.cast.revocation(PROVIDER, STEWARD, NOW - DAY))
+    earlier = register(city, admin, city.cast.revocation(PROVIDER, STEWARD, NOW - 60))
     assert earlier.revocation is not None
-    assert Envelope.from_bytes(earlier.revocation).payload["at"] == rfc3339(NOW - DAY)
+    assert Envelope.from_bytes(earlier.revocation).payload["at"] == rfc3339(NOW - 60)
+
+
+def test_a_revocation_does_not_reach_into_the_past(city: City, admin: Principal) -> None:
+    """What was signed and relied on would be undone; a clock may differ by a minute."""
+    register(city, admin, city.cast.statement(PROVIDER, STEWARD, Use.APPROVER))
+    for at in (NOW - 61, NOW - DAY):
+        with refused(Reason.INVALID_ARGUMENT):
+            register(city, admin, city.cast.revocation(PROVIDER, STEWARD, at))
+    assert events(city) == ["key.registered"]
 
 
 def test_only_the_root_states_keys(city: City, admin: Principal) -> None:

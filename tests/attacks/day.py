@@ -1,0 +1,265 @@
+"""A working day under power cuts: publish, request, approve, pull, acknowledge, and a kill -9 at a random
+moment of it. Whoever was cut off starts again and does what a person would: the same thing once more.
+
+    python -m tests.attacks.day --kills 200
+
+Afterwards nothing that was answered is lost, nothing was granted or served twice, the ledger verifies,
+and the receipts of gateway, exchange and consumer and the consumer's files say the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from contracts.envelope import Envelope
+from contracts.errors import Reason, SluicegateError
+from contracts.trust import PartyKind
+from exchange.home import Founder
+from exchange.pulling import digest_by_receipt
+from tests.e2e.city import CONTRACTS, ROOT, City, eventually
+from tests.e2e.conftest import people
+
+GATEWAY, ROWS = "registry-1", 6_000
+PEOPLE = (
+    Founder("city-data-office", PartyKind.COORDINATION, {"auditor@cdo.example": ("auditor",)}),
+    Founder("registry-office", PartyKind.DEPARTMENT, {"keeper@registry.example": ("steward", "admin")}, GATEWAY),
+    Founder("harbour-analytics", PartyKind.COMPANY, {"analyst@harbour.example": ("requester", "admin")}),
+)
+# Steps, and about how long they take: a moment in there is where somebody is struck.
+STEPS = {"publishing": 0.1, "requesting": 0.05, "approving": 0.15, "pulling": 1.5}
+VICTIMS = ("exchange", GATEWAY, "consumer")
+PATIENCE = 60.0
+# What a person waits for, or repeats the step after; anything else is a failure of the day.
+PASSING = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.CANCELLED, Reason.CONTROL_PLANE_SILENT})
+
+T = TypeVar("T")
+
+
+@dataclass
+class Day:
+    """The running city, and what it answered so far."""
+
+    city: City
+    folder: Path
+    chance: random.Random
+    answered: dict[str, str] = field(default_factory=dict)  # resource -> what it must at least be now
+    files: dict[str, Path] = field(default_factory=dict)  # transfer -> the file that was pulled
+    cuts: Counter[str] = field(default_factory=Counter)
+    _consumer: subprocess.Popen[str] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def begun(cls, folder: Path, seed: int) -> Iterator[Day]:
+        """The city, founded and started."""
+        with City.founded(
+            folder / "home",
+            PEOPLE,
+            exchange={"heartbeat": 1, "refusals_per_minute": 10_000},
+            gateways={GATEWAY: {"part_bytes": 64 << 10}},
+        ) as city:
+            people(ROWS).write_parquet(folder / "people.parquet")
+            yield cls(city, folder, random.Random(seed))
+
+    def round(self, number: int) -> str:
+        """One dataset's way from its contract to a consumer's file, with one kill at a random moment of a
+        random step; who was killed, and during which step it was."""
+        victim = self.chance.choice(VICTIMS)
+        aim = "pulling" if victim == "consumer" else self.chance.choice(list(STEPS))
+        step, struck = [""], list[str]()
+
+        def strike() -> None:
+            if self._kill(victim):
+                struck.append(step[0])
+
+        timer = threading.Timer(self.chance.uniform(0, STEPS[aim]), strike)
+        try:
+            for name, do in self._steps(number):
+                step[0] = name
+                if name == aim:
+                    timer.start()
+                self._repeated(do, lambda: self._mend(timer, victim))
+        finally:
+            timer.cancel()
+            if timer.ident is not None:
+                timer.join()
+            self._mend(timer, victim)
+        what = f"{victim} while {struck[0]}" if struck else "nobody"
+        self.cuts[what] += 1
+        return what
+
+    def _steps(self, number: int) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What people do, one after another; each may be done again when its answer was lost."""
+        dataset = f"people-{number}"
+        yield "publishing", lambda: self._publish(dataset)
+        yield "requesting", lambda: self._request(dataset)
+        yield "approving", lambda: self._approve(dataset)
+        yield "pulling", lambda: self._pull(dataset)
+
+    def _publish(self, dataset: str) -> None:
+        name = f"parties/registry-office/datasets/{dataset}"
+        text = (CONTRACTS / "people.odcs.yaml").read_text()
+        document = text.replace("name: people\n", f"name: {dataset}\n").encode()
+        keeper = self.city.exchange("keeper")
+        self.city.source(dataset, self.folder / "people.parquet", gateway=GATEWAY)
+        try:
+            keeper.publish(document, gateway=GATEWAY)
+        except SluicegateError as error:
+            # The answer was lost, not the contract.
+            if error.reason not in (Reason.ALREADY_EXISTS, Reason.ETAG_MISMATCH, Reason.CONTRACT_INVALID):
+                raise
+            assert keeper.dataset(name).contract is not None
+        self.answered[name] = "published"
+
+    def _request(self, dataset: str) -> None:
+        analyst = self.city.exchange("analyst")
+        known = [found.name for found in analyst.requests() if found.dataset.endswith(f"/{dataset}")]
+        if not known:
+            asked = analyst.request(f"registry-office/{dataset}", purpose="planning", reason="a working day")
+            known = [asked.name]
+        self.answered[known[0]] = "SUBMITTED"
+
+    def _approve(self, dataset: str) -> None:
+        keeper, analyst = self.city.exchange("keeper"), self.city.exchange("analyst")
+        (asked,) = [found for found in keeper.requests() if found.dataset.endswith(f"/{dataset}")]
+        if asked.state == "SUBMITTED":
+            asked = keeper.approve(asked.name)
+        self.answered[asked.name] = "APPROVED"
+        agreement = keeper.request_status(asked.name).agreement
+        if "registry-office" in str(keeper.agreement(agreement).unsigned_parties):
+            keeper.sign(agreement)
+        self.answered[analyst.ready(agreement).name] = "ACTIVE"
+
+    def _pull(self, dataset: str) -> None:
+        analyst = self.city.exchange("analyst")
+        (agreement,) = [found.name for found in analyst.agreements() if found.dataset.endswith(f"/{dataset}")]
+        out = self.folder / f"{dataset}.parquet"
+        words = ("pull", agreement, "--out", out, "--overwrite", "--as", "analyst", "--output", "json")
+        self._consumer = subprocess.Popen(
+            [sys.executable, "-m", "exchange.cli.main", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"SLUICEGATE_HOME": str(self.city.home.root), "PYTHONPATH": str(ROOT)},
+        )
+        said, errors = self._consumer.communicate(timeout=PATIENCE)
+        code = self._consumer.returncode
+        if code in (-signal.SIGKILL, 7):
+            raise SluicegateError(Reason.UNAVAILABLE, "cut off")
+        assert code == 0, errors
+        transfer = json.loads(said)["transfer"]
+        self.files[transfer], self.answered[transfer] = out, "ACKNOWLEDGED"
+
+    def _kill(self, victim: str) -> bool:
+        """End it as a power cut would; whether it ran."""
+        if victim == "consumer":
+            consumer = self._consumer
+            if consumer is None or consumer.poll() is not None:
+                return False
+            consumer.kill()
+            return True
+        self.city.town.kill(victim)
+        return True
+
+    def _mend(self, timer: threading.Timer, victim: str) -> None:
+        """Start again what was killed."""
+        if victim != "consumer" and not timer.is_alive() and victim not in self.city.town.processes:
+            self.city.start(victim)
+
+    def _repeated(self, do: Callable[[], T], mend: Callable[[], None]) -> T:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return do()
+            except SluicegateError as error:
+                if error.reason not in PASSING or time.monotonic() > end:
+                    raise
+                mend()
+                time.sleep(0.2)
+
+    def check(self) -> None:
+        """Nothing lost, nothing twice, everybody's papers the same. Raises AssertionError."""
+        analyst = self.city.exchange("analyst")
+        runs = {run.name: run for run in analyst.transfers()}
+        for name, state in self.answered.items():
+            kind = name.split("/")[-2]
+            if kind == "datasets":
+                assert self.city.exchange("keeper").dataset(name).contract is not None
+            elif kind == "requests":
+                found = analyst.request_status(name).state
+                assert found in {"SUBMITTED": ("SUBMITTED", "APPROVED"), "APPROVED": ("APPROVED",)}[state], (
+                    name,
+                    found,
+                )
+            elif kind == "agreements":
+                assert analyst.agreement(name).state == state
+            else:
+                assert runs[name].state == state
+        self.city.ledger_verifies("analyst", "keeper", "auditor")
+        eventually(lambda: self._settled(), "every transfer is settled", seconds=45)
+        self._papers_agree()
+
+    def _settled(self) -> bool:
+        return all(run.state != "SERVING" for run in self.city.exchange("analyst").transfers())
+
+    def _papers_agree(self) -> None:
+        analyst = self.city.exchange("analyst")
+        state = self.city.home.gateway(GATEWAY).parent / "state.db"
+        with contextlib.closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as db:
+            signed = {
+                name: Envelope.from_bytes(raw)
+                for name, raw in db.execute("SELECT transfer, receipt FROM transfers WHERE receipt IS NOT NULL")
+            }
+            grants = [grant for (grant,) in db.execute("SELECT grant_id FROM transfers")]
+        assert len(grants) == len(set(grants)), "a grant was used for two transfers"
+        shown = {run.name: analyst.transfer(run.name).receipt for run in analyst.transfers()}
+        for name, receipt in signed.items():
+            assert shown.get(name) == receipt, f"exchange and gateway show different receipts of {name}"
+        assert {name for name, receipt in shown.items() if receipt is not None} <= set(signed)
+        for transfer, path in self.files.items():
+            receipt = shown[transfer]
+            assert receipt is not None
+            assert receipt.payload["complete"]
+            assert digest_by_receipt(path, receipt) == receipt.payload["contentDigest"], f"{path.name} is another one"
+        logged = Counter(
+            entry.resource for entry in self.city.exchange("auditor").entries() if entry.event == "transfer.granted"
+        )
+        assert all(times == 1 for times in logged.values()), "a transfer was granted twice"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """A long day; prints who was cut off when."""
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks.day", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=None, help="repeat the day of that seed")
+    chosen = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, Day.begun(Path(folder), seed) as day:
+        for number in range(chosen.kills):
+            print(number, day.round(number), flush=True)
+            if number % 20 == 19:
+                day.check()
+        day.check()
+        print(json.dumps(dict(sorted(day.cuts.items())), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

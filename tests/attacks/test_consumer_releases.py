@@ -1,0 +1,319 @@
+"""The consumer, with what it lawfully received: joining it with another's, subtracting it from itself,
+searching it for what should have been masked.
+
+It holds whole releases, as bytes off the wire and as files, and has a friend at another company.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contracts.errors import Reason
+from tests.attacks.conftest import ARCHIVE, REGISTRY, Attacked
+from tests.attacks.raw_flight import RawFlight
+from tests.e2e.city import CONTRACTS, City
+from tests.e2e.conftest import people
+from tests.e2e.steps import Fetching, refused
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks")]
+
+PAPERS = Path(__file__).parent / "contracts"
+ROWS = 6_000
+SENT = ["person_id", "serial", "address", "ward", "phone", "income", "remark", "number"]
+WARDS = pl.Enum(["left bank", "right bank", "witness protection"])
+
+
+def residents() -> pl.DataFrame:
+    """A source with more in it than its rows say: a category that nobody has, values under nulls."""
+    number = pl.int_range(ROWS, eager=True)
+    each = range(ROWS)
+    return pl.DataFrame(
+        {
+            "person_id": pl.Series([f"PX{n * 7919 % 1_000_003:07d}" for n in each]),
+            "full_name": pl.Series([f"Given{n:05d} Family{n:05d}" for n in each]),
+            "serial": pl.Series([f"serial-{n:05d}" for n in each]),
+            "address": pl.Series([f"1000{n % 4}, {n:04d} Long Street of the Harbour" for n in each]),
+            "ward": pl.Series(WARDS.categories[:2].to_list() * (ROWS // 2), dtype=WARDS),
+            "phone": pl.Series([f"139{n:08d}" for n in each]),
+            "income": 1_234_567_890_123 + number * 7_919_078,  # odd, and longer than what stands beside it
+            "remark": pl.Series([f"under-null-{n:05d}" for n in each]),
+            "budget": 9_876_543_210_987 + number * 7_919_078,
+            "number": number,
+        }
+    )
+
+
+def under_nulls(frame: pl.DataFrame, *columns: str) -> pa.Table:
+    """The frame as Arrow, the named columns null with every value still in place beneath."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    nothing = pa.py_buffer(bytes(len(table) // 8 + 1))
+    for name in columns:
+        held = table[name].chunk(0)
+        hidden = pa.Array.from_buffers(held.type, len(held), [nothing, *held.buffers()[1:]])
+        table = table.set_column(table.schema.get_field_index(name), name, hidden)
+    return table
+
+
+def write_source(path: Path) -> None:
+    """The source as a file of the department."""
+    table = under_nulls(residents(), "remark", "budget")
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+@dataclass
+class Haul:
+    """One company's release: as rows, as parts, as a Parquet file, as bytes off the wire."""
+
+    rows: pl.DataFrame
+    parts: list[pl.DataFrame]
+    schema: pa.Schema
+    file: Path
+    wire: bytes
+
+
+def haul(city: City, who: str, agreement: str, folder: Path) -> Haul:
+    """Take the release in every form that there is."""
+    consumer, file = city.exchange(who), folder / f"{who}.parquet"
+    consumer.pull(agreement, to=file)
+    granted = consumer.create_transfer(agreement)
+    with RawFlight(granted.gateway_address, granted.gateway_ca_certificate) as raw:
+        wire = raw.everything(consumer.sign_ticket(granted))
+    finish(city, who, granted.name)
+    with Fetching.granted(consumer, agreement) as fetching:
+        fetching.announce()
+        parts = [fetching.read(part) for part in fetching.parts]
+    finish(city, who, fetching.transfer)
+    frames = [pl.DataFrame(pl.from_arrow(part)) for part in parts]
+    return Haul(pl.concat(frames), frames, parts[0].schema, file, wire)
+
+
+def finish(city: City, who: str, transfer: str) -> None:
+    """Acknowledge what arrived, so that the next pull is granted."""
+    settled = city.settle(who, transfer, "COMPLETED")
+    assert settled.receipt is not None
+    city.exchange(who).acknowledge(transfer, content_digest=settled.receipt.payload["contentDigest"])
+
+
+def publish(city: City, name: str, folder: Path) -> None:
+    """Publish one of the two contracts over the source."""
+    write_source(folder / "source.arrow")
+    city.source(name, folder / "source.arrow", gateway=REGISTRY, format="arrow")
+    city.exchange("keeper").publish((PAPERS / f"{name}.odcs.yaml").read_bytes(), gateway=REGISTRY)
+
+
+@pytest.fixture(scope="module")
+def hauls(attacked: Attacked, tmp_path_factory: pytest.TempPathFactory) -> tuple[Haul, Haul]:
+    """The same dataset, pulled by two companies."""
+    folder, city = tmp_path_factory.mktemp("hauls"), attacked.city
+    publish(city, "residents", folder)
+    first, second = (
+        haul(city, who, city.agree(who, "registry-office/residents", "planning", approvers=["keeper"]), folder)
+        for who in ("analyst", "planner")
+    )
+    assert sorted(first.rows["number"]) == sorted(second.rows["number"]) == list(range(ROWS))
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def blobs(attacked: Attacked, hauls: tuple[Haul, Haul], tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """All bytes that went over the wire: of rows about persons, which are dealt into a new order, and of
+    rows about no person, which leave as they were made."""
+    folder = tmp_path_factory.mktemp("works")
+    publish(attacked.city, "works", folder)
+    agreement = attacked.city.agree("analyst", "registry-office/works", "planning")
+    plain = haul(attacked.city, "analyst", agreement, folder)
+    assert plain.rows["number"].to_list() == list(range(ROWS))
+    return [one.wire for one in (*hauls, plain)]
+
+
+# --- joining two recipients' releases
+#
+# `number` leaves as it is, so that the test can tell which rows are one person. The attacker joins by
+# everything else. All bounds below are missed by chance less than once in a hundred million runs.
+
+TOGETHER = 6 / ROWS**0.5  # a correlation of two random orders that does not happen
+
+
+def places(haul: Haul, by: str | None = None) -> np.ndarray:
+    """Person -> place in the release, or in the release sorted by a column."""
+    rows = haul.rows if by is None else haul.rows.sort(by)
+    found: np.ndarray = rows["number"].arg_sort().to_numpy()
+    return found
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    return abs(float(np.corrcoef(first, second)[0, 1]))
+
+
+def test_two_recipients_zip_their_rows_by_position(hauls: tuple[Haul, Haul]) -> None:
+    """Rows leave in an order keyed by the agreement's secret."""
+    mine, theirs = (places(one) for one in hauls)
+    source = np.arange(ROWS)
+    assert (mine == theirs).sum() < 20, "rows at the same place are one person no oftener than by chance"
+    for one, other in ((mine, theirs), (mine, source), (theirs, source)):
+        assert correlation(one, other) < TOGETHER
+        neighbours = np.abs(np.diff(other[np.argsort(one)])) == 1
+        assert neighbours.sum() < 25, "who stands side by side here stands so there no oftener than by chance"
+
+
+def test_two_recipients_join_by_parts(hauls: tuple[Haul, Haul]) -> None:
+    """Which part holds a row, and how many rows a part has, says nothing about the other's parts."""
+    mine, theirs = (
+        np.concatenate([np.full(len(part), index) for index, part in enumerate(one.parts)])[places(one)]
+        for one in hauls
+    )
+    sizes = [[len(part) for part in one.parts] for one in hauls]
+    assert min(map(len, sizes)) > 5
+    assert sizes[0] != sizes[1]
+    met = np.histogram2d(mine, theirs, bins=[len(sizes[0]), len(sizes[1])])[0]
+    expected = np.outer(met.sum(axis=1), met.sum(axis=0)) / ROWS
+    freedom = (met.shape[0] - 1) * (met.shape[1] - 1)
+    assert ((met - expected) ** 2 / expected).sum() < freedom + 9 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("column", ["person_id", "serial"])
+def test_two_recipients_join_by_pseudonym(hauls: tuple[Haul, Haul], column: str) -> None:
+    """A pseudonym is made with the agreement's own key: equal nowhere, and in no common order."""
+    mine, theirs = hauls
+    assert mine.rows[column].n_unique() == ROWS
+    assert not set(mine.rows[column]) & set(theirs.rows[column])
+    assert correlation(places(mine, column), places(theirs, column)) < TOGETHER
+    assert correlation(places(mine, column), np.arange(ROWS)) < TOGETHER
+
+
+def spread(statistics: pq.Statistics) -> int:
+    """How far the values of a column reach in one row group."""
+    return int(statistics.max - statistics.min)
+
+
+def test_two_recipients_join_by_metadata(hauls: tuple[Haul, Haul], attacked: Attacked, tmp_path: Path) -> None:
+    """Streams and files carry rows and nothing about whom, when, where or from what they were made."""
+    footers = []
+    for one in hauls:
+        assert one.schema.names == SENT
+        assert not one.schema.metadata
+        assert not any(field.metadata for field in one.schema)
+        assert all(pa.types.is_string(field.type) or pa.types.is_integer(field.type) for field in one.schema)
+        footer = pq.read_metadata(one.file)
+        assert set(footer.metadata or {}) <= {b"ARROW:schema"}
+        footers.append((footer.created_by, footer.metadata, footer.num_row_groups, footer.format_version))
+        groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+        assert all(spread(group.column(SENT.index("number")).statistics) > ROWS * 0.9 for group in groups)
+    assert footers[0] == footers[1], "nothing in the footers tells the companies apart"
+    agreement = attacked.city.exchange("analyst").agreements("ACTIVE")
+    mine = next(found.name for found in agreement if found.dataset.endswith("/residents"))
+    attacked.city.exchange("analyst").pull(mine, to=tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == hauls[0].file.read_bytes(), "no clock, no chance, no host"
+
+
+# --- searching the bytes
+
+
+def raw_values(column: str) -> set[bytes]:
+    """How each value of a source's column would look in a buffer."""
+    values = residents()[column]
+    if values.dtype == pl.Int64:
+        return {int(value).to_bytes(8, "little") for value in values}
+    return {str(value).encode() for value in values}
+
+
+def found(wanted: set[bytes], blob: bytes) -> set[bytes]:
+    """Which of the values stand anywhere in the bytes."""
+    return {
+        window
+        for length in {len(value) for value in wanted}
+        for window in {blob[at : at + length] for at in range(len(blob) - length + 1)} & wanted
+    }
+
+
+@pytest.mark.parametrize(
+    "column", ["person_id", "full_name", "serial", "address", "phone", "income", "remark", "budget"]
+)
+def test_raw_values_are_in_the_bytes_on_the_wire(blobs: list[bytes], column: str, tmp_path: Path) -> None:
+    """No raw value leaves: not behind what was cut off, not under a null, not of a column that is not sent."""
+    raw = raw_values(column)
+    write_source(tmp_path / "source.arrow")
+    assert found(raw, (tmp_path / "source.arrow").read_bytes()) == raw, "the search would have found them"
+    for blob in blobs:
+        assert len(blob) > 500_000
+        assert found(raw, blob) == set()
+
+
+def test_categories_that_nobody_has_are_in_a_dictionary(blobs: list[bytes]) -> None:
+    """Enum and categorical become plain text: their dictionaries carry every category."""
+    for blob in blobs:
+        assert b"left bank" in blob
+        assert b"witness protection" not in blob
+
+
+# --- subtracting one release from another
+
+
+DATASETS = itertools.count()
+
+
+@dataclass
+class Growing:
+    """A register at the archive that grows by a resident between two looks."""
+
+    city: City
+    source: Path
+    agree: Callable[..., str]
+
+    def grow(self) -> None:
+        """One more resident, all alone in what is new."""
+        known = pl.read_parquet(self.source)
+        fresh = self.source.with_suffix(".new")
+        pl.concat([known, people(known.height + 1).tail(1)]).write_parquet(fresh)
+        fresh.replace(self.source)
+
+
+@pytest.fixture
+def growing(attacked: Attacked, tmp_path: Path) -> Growing:
+    """A dataset of its own for each test."""
+    name = f"people-{next(DATASETS)}"
+    source, city = tmp_path / "growing.parquet", attacked.city
+    people(ROWS).write_parquet(source)
+    document = (CONTRACTS / "people.odcs.yaml").read_bytes().replace(b"registry", b"archive")
+    document = document.replace(b"keeper@", b"archivist@").replace(b"name: people", b"name: " + name.encode())
+    city.publish("archivist", document, source, gateway=ARCHIVE)
+
+    def agree(**asked: tuple[str, ...]) -> str:
+        return city.agree("analyst", f"archive-office/{name}", "planning", approvers=["archivist"], **asked)
+
+    return Growing(city, source, agree)
+
+
+def test_two_pulls_around_a_change_are_subtracted(growing: Growing) -> None:
+    """Pulls within the refresh interval serve the same release, even if the source changes meanwhile."""
+    analyst, agreement = growing.city.exchange("analyst"), growing.agree()
+    before = analyst.pull(agreement)
+    growing.grow()
+    after = analyst.pull(agreement)
+    assert after.receipt.payload["release"] == before.receipt.payload["release"]
+    assert after.receipt.payload["contentDigest"] == before.receipt.payload["contentDigest"]
+    assert after.frame().equals(before.frame())
+
+
+@pytest.mark.parametrize("fields", [(), ("person_id", "district", "score")], ids=["same", "others"])
+def test_a_second_agreement_is_made_to_get_a_second_release(growing: Growing, fields: tuple[str, ...]) -> None:
+    """The interval is the consumer's, not the agreement's: who ends one and makes another waits."""
+    analyst, agreement = growing.city.exchange("analyst"), growing.agree()
+    refused(lambda: growing.agree(fields=fields), Reason.ALREADY_EXISTS)
+    analyst.pull(agreement)
+    growing.grow()
+    analyst.terminate(agreement, reason="no longer needed")
+    second, standing = growing.agree(fields=fields), growing.city.releases(ARCHIVE)
+    told = refused(lambda: analyst.pull(second), Reason.REFRESH_PENDING)
+    assert agreement not in str(told)
+    assert growing.city.releases(ARCHIVE) == standing, "no second release was even made"
