@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check unit setup format proto reference fuzz soak bench sbom lock clean
+.PHONY: demo test check unit setup format proto reference fuzz soak bench mutations sbom lock clean
 
 demo: setup            ## run the main job end to end on embedded defaults
 	$(BIN)/python -m examples.demo
@@ -19,6 +19,7 @@ check: setup           ## formatting, lint, types, import rules, protocol files
 	$(BIN)/python tools/proto.py check
 	$(BIN)/python tools/proto.py lint
 	$(BIN)/python tools/reference.py check
+	$(BIN)/python tools/mutate.py check
 
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -59,6 +60,9 @@ soak: setup            ## a long day of power cuts; KILLS of them
 
 bench: setup           ## benchmarks side by side with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.run
+
+mutations: setup       ## take every defence out in turn; a test must notice each
+	$(BIN)/python tools/mutate.py run
 
 sbom: setup            ## write build/sbom.cdx.json, a bill of what the lock installs (CycloneDX)
 	$(BIN)/python tools/sbom.py build/sbom.cdx.json

@@ -190,7 +190,7 @@ class Gate:
         }
         self.gateway = Gateway(
             GatewaySettings(**settings),
-            trust=lambda: self.papers.trust,
+            trust=lambda: self.extra.get("trust", self.papers.trust),
             standard=standard.load("desensitisation/1"),
             policy=self.extra.get("policy", POLICY),
             control_plane=self.exchange,

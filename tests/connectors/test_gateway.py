@@ -13,12 +13,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
+from msgspec.structs import replace
 
 from connectors.digest import ContentDigest
 from contracts import receipt as receipts
-from contracts.envelope import Envelope
+from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Receipt
+from contracts.trust import PartyKind
 from tests import papers
 from tests.connectors.gate import (
     Gate,
@@ -377,6 +379,53 @@ def test_the_gateways_own_policy_decides_again(tmp_path: Path) -> None:
         assert made.exchange.refusals == {}
     finally:
         made.stop()
+
+
+def test_the_gateways_own_policy_refuses_what_the_exchange_granted(tmp_path: Path) -> None:
+    """The exchange granted; in the trust file of the department the consumer is of a kind that gets no data."""
+    made = make_gate(tmp_path)
+    consumer = made.papers.consumer
+    pinned = made.papers.trust
+    kept = replace(pinned.parties[consumer], kind=PartyKind.SUPERVISION)
+    made.extra["trust"] = replace(pinned, parties={**pinned.parties, consumer: kept})
+    made.start()
+    try:
+        assert refused(lambda: info_of(made.client(), made.ticket())) == "POLICY_REFUSED"
+        assert list((tmp_path / "spool").iterdir()) == []
+    finally:
+        made.stop()
+
+
+def test_another_departments_agreement_is_not_served(tmp_path: Path) -> None:
+    """Of two departments whose gateways have the same name, each serves its own agreements only."""
+    made = make_gate(tmp_path, party="city-data-office")
+    made.start()
+    try:
+        assert refused(lambda: info_of(made.client(), made.ticket())) == "GRANT_INVALID"
+        assert list((tmp_path / "spool").iterdir()) == []
+    finally:
+        made.stop()
+
+
+def test_a_revocation_that_the_exchange_hides_again_counts(one_part: Gate) -> None:
+    """Shown once is remembered, also when the very bundle that showed it was refused for it."""
+    gate, bundle = one_part, one_part.papers.bundle
+    taken_back = gate.papers.cast.revocation(papers.PROVIDER, papers.STEWARD, gate.clock())
+    gate.exchange.bundles[gate.papers.agreed.id] = replace(bundle, revocations=(taken_back,))
+    assert refused(lambda: info_of(gate.client(), gate.ticket())) == "KEY_UNTRUSTED"
+    gate.exchange.bundles[gate.papers.agreed.id] = bundle
+    assert refused(lambda: info_of(gate.client(), gate.ticket())) == "KEY_UNTRUSTED"
+
+
+def test_a_revocation_that_the_department_did_not_sign_is_not_remembered(one_part: Gate) -> None:
+    """Else one lie of the exchange would stop the gateway for ever."""
+    gate, bundle = one_part, one_part.papers.bundle
+    genuine = gate.papers.cast.revocation(papers.PROVIDER, papers.STEWARD, gate.clock())
+    forged = papers.Cast.sign(Kind.REVOCATION, genuine.payload, "checkpoint")
+    gate.exchange.bundles[gate.papers.agreed.id] = replace(bundle, revocations=(forged,))
+    assert refused(lambda: info_of(gate.client(), gate.ticket())) == "KEY_UNTRUSTED"
+    gate.exchange.bundles[gate.papers.agreed.id] = bundle
+    assert info_of(gate.client(), gate.ticket()).endpoints
 
 
 def test_schema_drift_is_refused_and_told_to_the_department_only(one_part: Gate) -> None:

@@ -12,11 +12,12 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from connectors.gateway_state import GatewayState, StoredTransfer
+from connectors.gateway_state import GatewayState, Interval, StoredTransfer
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.errors import Reason, SluicegateError
@@ -352,3 +353,22 @@ def test_what_was_promised_survives_a_kill(tmp_path: Path) -> None:
             with pytest.raises(SluicegateError):
                 state.claim("g-1", part, "rel-1")
         assert [report.kind for report in state.reports()] == ["intent"]
+
+
+# --- refresh intervals
+
+
+def test_an_interval_has_one_release(state: GatewayState) -> None:
+    first = Interval("metro", "visits", "sha256:a", "rel-1", "blake3:1", NOW + 600)
+    state.release_made(first)
+    state.release_made(first)  # made again after a restart: the very same
+    for other in (
+        replace(first, release="rel-2"),
+        replace(first, content_digest="blake3:2"),
+        replace(first, agreement_digest="sha256:b"),
+        replace(first, until=NOW + 1200),
+    ):
+        with pytest.raises(SluicegateError) as caught:
+            state.release_made(other)
+        assert caught.value.reason is Reason.REFRESH_PENDING
+    assert state.interval("metro", "visits") == first

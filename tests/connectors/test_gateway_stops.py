@@ -469,9 +469,9 @@ class Tree:
     def read(self, level: int, index: int) -> bytes:
         return self.nodes[level, index]
 
-    def checkpoint(self, size: int, by: str = "checkpoint") -> Envelope:
+    def checkpoint(self, size: int, by: str = "checkpoint", origin: str = "sluicegate") -> Envelope:
         value = Checkpoint(
-            origin="sluicegate", tree_size=size, root=merkle.root(self.read, size).hex(), time=rfc3339(papers.NOW)
+            origin=origin, tree_size=size, root=merkle.root(self.read, size).hex(), time=rfc3339(papers.NOW)
         )
         return papers.Cast.sign(Kind.CHECKPOINT, value, by)
 
@@ -498,7 +498,7 @@ def test_an_honest_ledger_is_followed_and_countersigned(gate: Gate) -> None:
     assert merkle.verify_checkpoint(witnessed, gate.papers.trust, [papers.key(papers.GATEWAY).public]).tree_size == 7
 
 
-@pytest.mark.parametrize("lie", ["rewound", "forked", "another root", "another key"])
+@pytest.mark.parametrize("lie", ["rewound", "forked", "another root", "another key", "another ledger"])
 def test_a_ledger_that_lies_stops_everything_until_it_is_honest_again(gate: Gate, lie: str) -> None:
     tree, other = Tree(20), Tree(20, "other")
     gate.exchange.grown = {
@@ -511,6 +511,7 @@ def test_a_ledger_that_lies_stops_everything_until_it_is_honest_again(gate: Gate
         "forked": other.checkpoint(15),
         "another root": other.checkpoint(10),
         "another key": tree.checkpoint(20, by="root:health-bureau"),
+        "another ledger": tree.checkpoint(10, origin="of another exchange"),
     }[lie]
     show(gate, shown)
     assert refused(lambda: info_of(gate.client(), gate.ticket())) == "LEDGER_INVALID"
