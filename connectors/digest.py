@@ -160,6 +160,8 @@ def demand_sound(batch: pa.RecordBatch) -> None:
     """Refuse a stranger's batch that is not well-formed Arrow data: offsets and lengths in it decide what
     memory is read, and no reader looks at them. Raises DATA_INVALID."""
     try:
+        if batch.num_rows < 0:  # passes for valid, and breaks whoever counts with it
+            raise pa.ArrowInvalid("fewer rows than none")
         batch.validate(full=True)
     except pa.ArrowException as error:
         del error  # it may quote values

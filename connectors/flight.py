@@ -33,6 +33,7 @@ from contracts.errors import TRAITS, Reason, SluicegateError
 log = logging.getLogger("sluicegate.gateway")
 
 MAX_BODY = 256 * 1024
+MAX_ORDER = 32 * 1024  # an order is small, and anybody may send one
 ACTIONS = {
     "receipt": "body: a ticket; ends its transfer and returns the signed receipt",
     "suspend": "body: a signed order of the department's approver; stops an agreement",
@@ -194,9 +195,10 @@ class FlightGateway(fl.FlightServerBase):  # type: ignore[misc]
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
         """`receipt`, `suspend` or `health`."""
         with self._call(f"DoAction {action.type if action.type in ACTIONS else '?'}"):
+            most = MAX_ORDER if action.type == "suspend" else MAX_BODY
+            if action.body is not None and action.body.size > most:
+                raise SluicegateError(Reason.TOO_LARGE, f"the body of this action has at most {most} bytes")
             body = action.body.to_pybytes() if action.body is not None else b""
-            if len(body) > MAX_BODY:
-                raise SluicegateError(Reason.TOO_LARGE, f"an action's body has at most {MAX_BODY} bytes")
             return iter([fl.Result(pa.py_buffer(self._act(action.type, body)))])
 
     def _act(self, kind: str, body: bytes) -> bytes:

@@ -370,9 +370,15 @@ class _Reading:
     def _one(self, part: int, endpoint: fl.FlightEndpoint) -> None:
         self._digest.open_part(part)
         reader = _call(lambda: self._client.do_get(endpoint.ticket, _timeout(self._timeout)))
+        awaited = self._intent.parts[part].rows
         try:
             while (batch := _next(reader)) is not None:
                 demand_sound(batch)
+                awaited -= batch.num_rows
+                if awaited < 0:  # before it is kept: a stream without end would fill the disk
+                    raise SluicegateError(
+                        Reason.DIGEST_MISMATCH, f"part {part} has more rows than the gateway announced"
+                    )
                 self._digest.update(part, batch)
                 self._sink.write(part, batch)
                 self._count(batch)

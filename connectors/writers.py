@@ -119,12 +119,14 @@ class ParquetWriter:
 
 class CsvWriter:
     """CSV as RFC 4180 with a header, UTF-8; text is quoted, so that null (nothing) and the empty text
-    (`""`) stay apart. Binary columns become lower-case hex."""
+    (`""`) stay apart. Binary columns become lower-case hex. `formulas` counts the cells that a spreadsheet
+    would run and that stayed as they are."""
 
     def __init__(self, file: Any, schema: pa.Schema, *, safe: bool) -> None:
         import pyarrow.csv as csv
 
         self._safe = safe
+        self.formulas = 0
         self._writer = csv.CSVWriter(file, self._shown(schema))
 
     def _shown(self, schema: pa.Schema) -> pa.Schema:
@@ -146,8 +148,10 @@ class CsvWriter:
     def _cells(self, column: pa.Array) -> pa.Array:
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             return pa.array([None if cell is None else cell.hex() for cell in column.to_pylist()], pa.string())
-        if self._safe and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            return defused(column)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            if self._safe:
+                return defused(column)
+            self.formulas += pc.sum(pc.match_substring_regex(column, FORMULA)).as_py() or 0
         return column
 
 

@@ -32,7 +32,8 @@ class Pulled:
     """One release, verified and acknowledged.
 
     `path` is the file, or None when it was kept in memory: then `frame()` is a Polars frame,
-    `reader()` an Arrow record batch reader. `receipt` is the gateway's signed receipt.
+    `reader()` an Arrow record batch reader. `receipt` is the gateway's signed receipt. `formulas` counts
+    the cells of a CSV that a spreadsheet would run; `csv_safe` leaves none.
     """
 
     transfer: str
@@ -41,6 +42,7 @@ class Pulled:
     receipt: Envelope
     path: Path | None
     _memory: sinks.MemorySink | None
+    formulas: int = 0
 
     def frame(self) -> pl.DataFrame:
         """The rows as a Polars frame."""
@@ -166,9 +168,10 @@ def pull(
     out = to.with_name(to.name + ".receipt.json") if to is not None else None
     evidence.witness(exchange, result.transfer, out=out, grant=grants.last, receipt=fetched.receipt)
     memory = sink if isinstance(sink, sinks.MemorySink) else None
+    formulas = sink.formulas if isinstance(sink, sinks.FileSink) else 0
     # Not what came under the last ticket: what the whole release has, which is what was verified.
     rows = fetched.receipt.payload["rowsOut"]
-    return Pulled(result.transfer, rows, fetched.content_digest, fetched.receipt, to, memory)
+    return Pulled(result.transfer, rows, fetched.content_digest, fetched.receipt, to, memory, formulas)
 
 
 def _acknowledge(exchange: Exchange, transfer: str, fetched: gate.Fetched) -> None:

@@ -101,6 +101,11 @@ def pull(
             "receipt": summary["receipt"],
         },
     )
+    if pulled.formulas:
+        note(
+            f"{pulled.formulas:,} cells begin like a formula (= + - @): never open this file in a spreadsheet; "
+            "pull it again with --csv-safe for that"
+        )
     # A CSV has no types, so its content cannot be hashed again.
     data = "" if (form.value if form else out.suffix.lower().removeprefix(".")) == "csv" else f" --data {out}"
     note(f"check it any time: sluicegate verify {summary['receipt']}{data}")
