@@ -207,9 +207,7 @@ class GatewayState(DurableFile):
 
     def interval(self, consumer: str, dataset: str) -> Interval | None:
         """The refresh interval that runs now for a consumer and a dataset, or None."""
-        rows = self._rows(
-            "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?", consumer, dataset, self._clock()
-        )
+        rows = self._rows(_RUNNING, consumer, dataset, self._clock())
         return Interval(*rows[0]) if rows else None
 
     def release_made(self, made: Interval) -> None:
@@ -217,10 +215,7 @@ class GatewayState(DurableFile):
         another release's interval has not ended, whoever began it meanwhile."""
         now = self._clock()
         with self._write() as db:
-            row = db.execute(
-                "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?",
-                (made.consumer, made.dataset, now),
-            ).fetchone()
+            row = db.execute(_RUNNING, (made.consumer, made.dataset, now)).fetchone()
             if row is not None and (held := Interval(*row)) != made:
                 raise refresh_pending(held)
             db.execute(
@@ -478,6 +473,7 @@ def refresh_pending(held: Interval) -> SluicegateError:
     return SluicegateError(Reason.REFRESH_PENDING, message, metadata={"until": rfc3339(held.until)})
 
 
+_RUNNING = "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?"
 _COLUMNS = (
     "transfer, grant_id, agreement, consumer, release, resumed, expires,"
     " intent, intent_reported, draft, receipt, refusal"

@@ -67,7 +67,9 @@ class Releasing:
         grant, verified = admitted.grant, admitted.verified
         standing = self._shelf.take(verified.digest)
         try:
-            if grant.release is not None and grant.release != self._current(verified, standing):
+            held = self._shelf.held(_recipient(verified)) if standing is None else None
+            current = standing.release.id if standing else held.release if held else None
+            if grant.release is not None and grant.release != current:
                 raise SluicegateError(
                     Reason.NOT_FOUND, "the release that this grant resumes is gone; ask for a new transfer"
                 )
@@ -80,15 +82,7 @@ class Releasing:
             if standing is not None:
                 self._shelf.done(standing)
 
-    def _current(self, verified: VerifiedAgreement, standing: Standing | None) -> str | None:
-        """The name of the release that this refresh interval has, standing or not."""
-        if standing is not None:
-            return standing.release.id
-        held = self._shelf.held(_recipient(verified))
-        return held.release if held else None
-
     def _made(self, verified: VerifiedAgreement) -> tuple[Standing, Decision]:
-        self._shelf.held(_recipient(verified))
         # 2
         source = self._source(verified.agreement.dataset)
         plan = self._plan(verified, source)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from contracts.envelope import Envelope, PublicKey
+from contracts.model import Contract
 from contracts.trust import _Document
 
 Hash = Literal["sha-256", "blake3"]
@@ -98,6 +99,18 @@ class ContractStatement(_Document, frozen=True):
     document_digest: str
     terms_digest: str
     published: str
+
+    @classmethod
+    def of(cls, contract: Contract, *, provider: str, published: str) -> ContractStatement:
+        """What `provider` states of a contract: version and digests as they are in its document."""
+        return cls(
+            provider=provider,
+            dataset=contract.dataset,
+            version=contract.version,
+            document_digest=contract.document_digest,
+            terms_digest=contract.terms_digest,
+            published=published,
+        )
 
 
 class Grant(_Document, frozen=True):

@@ -123,15 +123,7 @@ def _offer(hall: Hall, principal: Principal, document: bytes, statement: Envelop
     if found:
         raise SluicegateError(Reason.CONTRACT_INVALID, f"the contract breaks {len(found)} rules", tuple(found))
     stated = papers.read(ContractStatement, statement)
-    known = ContractStatement(
-        provider=contract.provider,
-        dataset=contract.dataset,
-        version=contract.version,
-        document_digest=contract.document_digest,
-        terms_digest=contract.terms_digest,
-        published=stated.published,
-    )
-    if stated != known:
+    if stated != ContractStatement.of(contract, provider=contract.provider, published=stated.published):
         raise SluicegateError(
             Reason.SIGNATURE_INVALID,
             "the signed statement is about another contract: digest, provider, dataset or version differs",

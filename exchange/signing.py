@@ -86,14 +86,7 @@ def contract_statement(profile: Profile, document: bytes, signed: Envelope | Non
     Raises SIGNATURE_INVALID when it is about another contract.
     """
     contract = odcs.load(document).contract
-    stated = ContractStatement(
-        provider=profile.party,
-        dataset=contract.dataset,
-        version=contract.version,
-        document_digest=contract.document_digest,
-        terms_digest=contract.terms_digest,
-        published=_now(),
-    )
+    stated = ContractStatement.of(contract, provider=profile.party, published=_now())
     if signed is None:
         return sign(Kind.CONTRACT, stated, _own_key(profile))
     theirs = _read(signed, ContractStatement)

@@ -31,7 +31,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Place:
-    """Where our gateway listens, `host:port`, and the PEM of the authority behind its certificate."""
+    """Where our gateway listens, `grpc+tls://host:port`, and the PEM of the authority behind its certificate."""
 
     address: str
     ca: str

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
 import resource
 import subprocess
@@ -64,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _here(last: Path) -> dict[str, str]:
-    import os
-
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, "FUZZ_LAST": str(last)}
@@ -84,8 +83,6 @@ def _keep(name: str, last: Path) -> str:
 
 def _inside(name: str, seconds: float) -> None:
     """Fuzz one target in this process. The input at hand is in a mapped file, so that it outlives a crash."""
-    import os
-
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     target, examples = TARGETS[name], kept(TARGETS[name])
