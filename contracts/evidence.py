@@ -101,6 +101,8 @@ def verify(
     transfer = case.transfer()
     if bundle.agreement is None:
         steps.append(Step(len(steps) + 1, _AGREEMENT_SHOWN, False, "not shown: the agreement's papers", shown=False))
+    elif stray := _stray(bundle.agreement, trust):
+        steps.append(Step(len(steps) + 1, "every key paper is in the name of a party", False, stray))
     else:
         agreement = case.agreement(bundle.agreement)
         made = report(AGREEMENT_CHECKS, agreement, len(steps) + 1)
@@ -109,6 +111,16 @@ def verify(
     steps += report(_GRANT_CHECKS, case, len(steps) + 1)
     steps += report(_TRANSFER_CHECKS, transfer, len(steps) + 1)
     return tuple(steps)
+
+
+def _stray(papers: AgreementBundle, trust: TrustFile) -> str:
+    """What is wrong with the key papers before anybody asks for them; empty when nothing is. One in the
+    name of no party would never be asked for, and so never verified."""
+    for paper in (*papers.statements, *papers.revocations):
+        party = paper.payload.get("party")
+        if not isinstance(party, str) or party not in trust.parties:
+            return f"one is shown that names no party of the trust file: {party!r:.80}"
+    return ""
 
 
 def succeeded(steps: Iterable[Step]) -> bool:

@@ -171,6 +171,15 @@ def test_a_receipt_of_another_transfer_fails_where_it_differs():
     }
 
 
+def test_a_key_paper_in_nobodys_name():
+    """Nobody asks for the keys of no party, so only this look finds that such a paper was changed."""
+    first, *others = PAPERS.bundle.statements
+    for payload in ({**first.payload, "party": "nobody"}, {"paruy": "health-bureau"}, {"party": ["x"]}):
+        stray = msgspec.structs.replace(first, payload=payload)
+        papers = msgspec.structs.replace(PAPERS.bundle, statements=(stray, *others))
+        assert "names no party of the trust file" in only_failure(judged(agreement=papers))
+
+
 def test_a_failed_agreement_leaves_the_receipt_unchecked_not_ok():
     broken = make(agreement_signers=(ANALYST,))
     steps = judged(agreement=broken.bundle)
