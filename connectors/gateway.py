@@ -22,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-from connectors import attest
+from connectors import attest, making
 from connectors.admission import Admission, Admitted, verify_order
 from connectors.audit import Audit
 from connectors.control_plane import ControlPlane
@@ -86,8 +86,8 @@ class GatewaySettings:
     slots_per_party: int = 4
     makers: int = 1
     make_wait: float = 30.0
-    memory_limit: int = 64 << 20
-    part_bytes: int = 32 << 20
+    memory_limit: int = making.MEMORY_LIMIT
+    part_bytes: int = making.PART_BYTES
     spool_limit: int = 200 << 30
 
 

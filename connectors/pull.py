@@ -48,6 +48,9 @@ RESUMABLE = frozenset(
 )
 MAX_PARTS = 100_000
 PARALLEL = 2  # streams at once that pay: one reader alone leaves the gateway waiting
+# So much of a stream may be on its way unread: two batches and more. The library's own 64 KiB, widened as
+# it probes, lets the gateway wait for permission to go on after every few records of TLS.
+_WINDOW = [("grpc.http2.lookahead_bytes", 16 << 20), ("grpc.http2.bdp_probe", 0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +435,7 @@ def connected(address: str, ca: bytes | None, *, unsafe_plaintext: bool = False)
     if not address.startswith("grpc+tls://") and not unsafe_plaintext:
         raise SluicegateError(Reason.CONFIG_UNSAFE, "the gateway's address must begin with grpc+tls://")
     try:
-        client = fl.FlightClient(address, tls_root_certs=ca)
+        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_WINDOW)
     except (pa.ArrowException, ValueError, TypeError):
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, "the gateway's address is not one: grpc+tls://host:port"

@@ -2,29 +2,29 @@
 
 Rows are written once as they come from the masks, grouped by bucket within each batch, and read back
 bucket by bucket. What is small never touches the disk. Nothing here outlives the release.
+
+The file is read, not mapped: of a mapped file the kernel brings in sixteen pages for each one that is
+asked for, and rows of a bucket lie scattered.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import shutil
 import stat
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connectors.packing import Packer, joined
 from contracts.errors import Reason, SluicegateError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_RESIDENT = 128 << 20  # bytes of the mapped spool that may stay resident before they are given back
-_ALIGN = 64
 
 
 @contextmanager
@@ -84,20 +84,15 @@ class Rows:
 
     `add` takes one batch after another, from one thread; `seal` ends that. Then any thread reads: some
     columns of whole batches, or ranges of buckets. Up to `memory_limit` bytes stay in memory, beyond
-    that all goes to one file that is mapped, not read. `close` removes it.
+    that all goes to one file. `close` lets go of both.
     """
 
     def __init__(self, path: Path, *, memory_limit: int) -> None:
         self._path, self._limit = path, memory_limit
         self._packer = Packer()
-        self._held: list[pa.RecordBatch] = []
+        self._held: list[pa.RecordBatch | _Written] = []
         self._bounds: list[Sequence[int]] = []
-        self._places: list[_Place] = []
         self._handle: int | None = None
-        self._end = 0
-        self._map: mmap.mmap | None = None
-        self._lock = threading.Lock()
-        self._read = 0
         self.size = 0
         self.count = 0
 
@@ -112,40 +107,28 @@ class Rows:
         self._bounds.append(bounds)
         self.size += kept.nbytes
         self.count += kept.num_rows
-        self._held.append(kept)
         if self._handle is None and self.size > self._limit:
             self._handle = create(self._path)
-        if self._handle is not None:
-            for waiting in self._held:
-                self._write(self._handle, waiting)
-            self._held = []
+            self._held = [_Written(self._handle, waiting) for waiting in self._held]
+        self._held.append(kept if self._handle is None else _Written(self._handle, kept))
 
     def seal(self) -> None:
         """No more rows come."""
-        if self._handle is None:
-            return
-        self._map = mmap.mmap(self._handle, self._end, prot=mmap.PROT_READ)
-        os.close(self._handle)
-        self._handle = None
-        self._path.unlink()  # the mapping holds it: a crash leaves nothing
-        whole = pa.py_buffer(self._map)
-        self._held = [place.batch(whole) for place in self._places]
+        if self._handle is not None:
+            self._path.unlink()  # the open file holds it: a crash leaves nothing
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Some columns of every batch, in the order they came."""
         for batch in self._held:
-            yield pl.DataFrame(pl.from_arrow(batch.select(columns)))
-            self._give_back(batch.num_rows * 8 * len(columns))
+            with room(self._path.parent.name):
+                taken = [_run(batch, name, 0, batch.num_rows) for name in columns]
+            yield pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_arrays(taken, names=list(columns))))
 
     def buckets(self, first: int, last: int, columns: Sequence[str]) -> pa.Table:
         """The rows of buckets first..last-1, still packed, in one piece."""
-        taken = [
-            batch.slice(bounds[first], bounds[last] - bounds[first])
-            for batch, bounds in zip(self._held, self._bounds, strict=True)
-        ]
-        whole = pa.Table.from_arrays([joined([batch[name] for batch in taken]) for name in columns], names=columns)
-        self._give_back(whole.nbytes)
-        return whole
+        runs = [(batch, bounds[first], bounds[last]) for batch, bounds in zip(self._held, self._bounds, strict=True)]
+        whole = [joined([_run(batch, name, begin, end) for batch, begin, end in runs]) for name in columns]
+        return pa.Table.from_arrays(whole, names=list(columns))
 
     def positions(self, first: int, last: int) -> list[tuple[int, int, int]]:
         """Where the rows of those buckets lie: (batch, from, to)."""
@@ -158,56 +141,82 @@ class Rows:
 
     def close(self) -> None:
         """Let go of the rows, wherever they are."""
-        self._held, self._bounds, self._places, self._map = [], [], [], None
+        self._held, self._bounds = [], []
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
         self._path.unlink(missing_ok=True)
 
-    def _write(self, handle: int, batch: pa.RecordBatch) -> None:
-        columns = []
-        for values in batch.columns:
-            plain = values.indices if pa.types.is_dictionary(values.type) else values
-            buffers = [self._append(handle, buffer) if buffer is not None else None for buffer in plain.buffers()]
-            dictionary = values.dictionary if plain is not values else None
-            columns.append((plain.type, buffers, plain.null_count, plain.offset, dictionary))
-        self._places.append(_Place(batch.schema.names, batch.num_rows, columns))
 
-    def _append(self, handle: int, buffer: pa.Buffer) -> tuple[int, int]:
-        start, rest = self._end, memoryview(buffer)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
-        padding = -len(buffer) % _ALIGN
-        while padding:
-            padding -= os.write(handle, bytes(padding))
-        self._end = start + len(buffer) + (-len(buffer) % _ALIGN)
-        return start, len(buffer)
-
-    def _give_back(self, read: int) -> None:
-        """Mapped pages count as this process's memory until they are given back; they stay in the cache."""
-        with self._lock:
-            self._read += read
-            if self._map is not None and self._read >= _RESIDENT:
-                self._read = 0
-                self._map.madvise(mmap.MADV_DONTNEED)
+def _run(batch: pa.RecordBatch | _Written, name: str, begin: int, end: int) -> pa.Array:
+    """Rows begin..end-1 of one column."""
+    if isinstance(batch, _Written):
+        return batch.column(name).read(begin, end)
+    return batch.column(name).slice(begin, end - begin)
 
 
-_Column = tuple[pa.DataType, list[tuple[int, int] | None], int, int, pa.Array | None]
+class _Written:
+    """A batch that lies in the file, column after column."""
+
+    __slots__ = ("_columns", "num_rows")
+
+    def __init__(self, handle: int, batch: pa.RecordBatch) -> None:
+        self.num_rows = batch.num_rows
+        self._columns = {
+            name: _Column(handle, values) for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        }
+
+    def column(self, name: str) -> _Column:
+        """One of its columns."""
+        return self._columns[name]
 
 
-class _Place:
-    """Where a batch's buffers lie in the file. Dictionaries are few and small: they stay in memory."""
+class _Column:
+    """Where the buffers of one column lie in the file. Dictionaries are few and small: they stay in memory."""
 
-    __slots__ = ("_columns", "_names", "_rows")
+    __slots__ = ("_aligned", "_dictionary", "_handle", "_places", "_text", "_type", "_width")
 
-    def __init__(self, names: list[str], rows: int, columns: list[_Column]) -> None:
-        self._names, self._rows, self._columns = names, rows, columns
+    def __init__(self, handle: int, values: pa.Array) -> None:
+        coded = pa.types.is_dictionary(values.type)
+        self._dictionary = values.dictionary if coded else None
+        plain = values.indices if coded else values
+        if plain.offset:  # never after a gathering; positions below count from the buffers' beginning
+            plain = pa.concat_arrays([plain, plain.slice(0, 0)])
+        self._handle, self._type = handle, plain.type
+        self._text = pa.types.is_large_string(plain.type) or pa.types.is_large_binary(plain.type)
+        self._width = 64 if self._text else plain.type.bit_width
+        # Bits are addressed by whole bytes.
+        self._aligned = plain.null_count > 0 or self._width < 8
+        buffers = plain.buffers() if plain.null_count else [None, *plain.buffers()[1:]]
+        self._places = [None if buffer is None else _appended(handle, buffer) for buffer in buffers]
 
-    def batch(self, whole: pa.Buffer) -> pa.RecordBatch:
-        """The batch, over the mapped file."""
-        arrays = []
-        for dtype, places, nulls, offset, dictionary in self._columns:
-            buffers = [whole.slice(*place) if place is not None else None for place in places]
-            values = pa.Array.from_buffers(dtype, self._rows, buffers, nulls, offset)
-            arrays.append(values if dictionary is None else pa.DictionaryArray.from_arrays(values, dictionary))
-        return pa.RecordBatch.from_arrays(arrays, names=self._names)
+    def read(self, begin: int, end: int) -> pa.Array:
+        """Values begin..end-1."""
+        before = begin % 8 if self._aligned else 0
+        first = begin - before
+        validity = self._bytes(0, first // 8, -(-end // 8))
+        if not self._text:
+            buffers = [validity, self._bytes(1, first * self._width // 8, -(-end * self._width // 8))]
+        else:
+            bounds = pa.Array.from_buffers(pa.int64(), end - first + 1, [None, self._bytes(1, first * 8, end * 8 + 8)])
+            start, stop = bounds[0].as_py(), bounds[end - first].as_py()
+            buffers = [validity, pc.subtract(bounds, start).buffers()[1], self._bytes(2, start, stop)]
+        values = pa.Array.from_buffers(self._type, end - begin, buffers, offset=before)
+        return values if self._dictionary is None else pa.DictionaryArray.from_arrays(values, self._dictionary)
+
+    def _bytes(self, buffer: int, begin: int, end: int) -> pa.Buffer | None:
+        place = self._places[buffer]
+        if place is None:
+            return None
+        found = os.pread(self._handle, end - begin, place + begin)
+        if len(found) != end - begin:  # offsets are about to be believed
+            raise OSError(errno.EIO, "the spool is shorter than what was written")
+        return pa.py_buffer(found)
+
+
+def _appended(handle: int, buffer: pa.Buffer) -> int:
+    """Write a buffer to the end of the file; where it begins."""
+    start, rest = os.lseek(handle, 0, os.SEEK_END), memoryview(buffer)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+    return start

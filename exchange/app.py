@@ -180,6 +180,7 @@ class RunningGateway:
                 slots=settings.slots,
                 slots_per_party=settings.slots_per_party,
                 spool_limit=settings.spool_limit,
+                memory_limit=settings.memory_limit,
                 part_bytes=settings.part_bytes,
             ),
             trust=lambda: load_trust(settings.trust.read_bytes()),

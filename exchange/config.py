@@ -127,7 +127,8 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     statements of its own people. Releases are hashed with `content_hash`. After `max_silence` without
     word from the exchange it serves nothing; a reader that takes nothing for `stall_after` is cut off.
     It serves `slots` streams at once, `slots_per_party` to one consumer. While releases take `spool_limit`
-    none is made. They are cut into parts of about `part_bytes`: a broken pull resumes by whole parts.
+    none is made. One in the making holds up to `memory_limit` bytes of masked rows in memory, more go to the
+    spool. They are cut into parts of about `part_bytes`: a broken pull resumes by whole parts.
     """
 
     gateway: str
@@ -145,6 +146,7 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     state: Path = Path("state.db")
     spool: Path = Path("spool")
     spool_limit: Annotated[int, Meta(ge=1)] = 200 << 30
+    memory_limit: Annotated[int, Meta(ge=0)] = 512 << 20
     part_bytes: Annotated[int, Meta(ge=1 << 16)] = 32 << 20
     statements: Path = Path("statements")
     standard: str = "desensitisation/1"
