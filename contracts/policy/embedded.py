@@ -13,9 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from regopy import Bundle as CompiledBundle
-from regopy import Input, Interpreter, LogLevel, RegoError
-
 from contracts.policy import engine_input, shipped
 from contracts.policy.engine import (
     ENTRYPOINT,
@@ -28,6 +25,8 @@ from contracts.policy.engine import (
     question,
     unavailable,
 )
+from contracts.policy.rego_library import Bundle as CompiledBundle
+from contracts.policy.rego_library import Input, Interpreter, LogLevel, RegoError
 
 DEFAULT_SIZE = 4
 

@@ -11,9 +11,7 @@ import ctypes
 from json.encoder import encode_basestring
 from typing import Any
 
-from regopy import Input, RegoError
-from regopy.rego_shared import Code
-from regopy.rego_shared import rego as library
+from contracts.policy.rego_library import Code, Input, RegoError, library
 
 _api = ctypes.PyDLL(library._name)  # the library that regopy has loaded, not another copy
 _handle, _count = ctypes.c_void_p, ctypes.c_uint32
