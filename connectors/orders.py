@@ -7,17 +7,19 @@ import json
 import pyarrow.flight as fl
 
 from connectors.pull import connected, told
+from connectors.tls import ClientPair
 from contracts.envelope import Envelope
 
 TIMEOUT = 10.0
 
 
-def send(address: str, ca: str, order: Envelope) -> dict[str, object]:
-    """Send a signed `Suspension`; what the gateway answered. `ca` is the PEM behind its certificate.
+def send(address: str, ca: str, order: Envelope, pair: ClientPair | None = None) -> dict[str, object]:
+    """Send a signed `Suspension`; what the gateway answered. `ca` is the PEM behind its certificate, `pair`
+    what is shown to a gateway that demands certificates.
 
     Raises UNAVAILABLE when it cannot be reached, else the gateway's reason.
     """
-    with connected(address, ca.encode() or None) as client:
+    with connected(address, ca.encode() or None, pair) as client:
         try:
             action = fl.Action("suspend", order.to_bytes())
             answers = list(client.do_action(action, fl.FlightCallOptions(timeout=TIMEOUT)))

@@ -24,6 +24,7 @@ import pyarrow.flight as fl
 
 from connectors.digest import ContentDigest, arrow_type, demand_sound
 from connectors.sinks import Sink
+from connectors.tls import ClientPair
 from contracts import receipt as receipts
 from contracts.agreement import VerifiedAgreement
 from contracts.envelope import Envelope
@@ -69,7 +70,8 @@ class Fetched:
 @dataclass(frozen=True, slots=True)
 class Granted:
     """A transfer that was granted: where to fetch, with what, and the verified agreement behind it.
-    `resumes` names the transfer whose release it continues, also where nobody asked for that."""
+    `resumes` names the transfer whose release it continues, also where nobody asked for that; `pair` is
+    what is shown to a gateway that demands certificates."""
 
     transfer: str
     address: str
@@ -77,6 +79,7 @@ class Granted:
     ticket: bytes
     agreement: VerifiedAgreement
     resumes: str = ""
+    pair: ClientPair | None = None
 
 
 class Grants(Protocol):
@@ -147,6 +150,7 @@ def pull(
                 clock=clock,
                 progress=progress,
                 parallel=parallel,
+                pair=granted.pair,
                 unsafe_plaintext=unsafe_plaintext,
             )
             return PullResult(granted.transfer, fetched, tried)
@@ -175,6 +179,7 @@ def fetch(
     parallel: int = 1,
     start_timeout: float = 600.0,
     part_timeout: float = 3600.0,
+    pair: ClientPair | None = None,
     unsafe_plaintext: bool = False,
 ) -> Fetched:
     """Present a ticket and bring the release home.
@@ -187,12 +192,13 @@ def fetch(
     5. The gateway's receipt verifies, keeps to the intent, and attests that digest; it is complete.
     6. Only now the sink lets the output appear.
 
-    `address` is `grpc+tls://host:port`, `ca` the PEM that its certificate must be issued by. `parallel`
-    streams at once, fewer where the gateway has no slots. Timeouts in seconds. Raises the gateway's
+    `address` is `grpc+tls://host:port`, `ca` the PEM that its certificate must be issued by, `pair` what is
+    shown to a gateway that demands certificates. `parallel` streams at once, fewer where the gateway has no
+    slots. Timeouts in seconds. Raises the gateway's
     reason, UNAVAILABLE, DIGEST_MISMATCH, RECEIPT_INVALID, SIGNATURE_INVALID, KEY_UNTRUSTED or SINK_FAILED.
     What broke off after it began is an `Incomplete`, and what arrived whole stays in the sink.
     """
-    with connected(address, ca, unsafe_plaintext=unsafe_plaintext) as client:
+    with connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
         # 1
         info = _call(lambda: client.get_flight_info(fl.FlightDescriptor.for_command(ticket), _timeout(start_timeout)))
         transfer = receipts.claimed_grant(ticket).transfer
@@ -225,10 +231,12 @@ def fetch(
     return Fetched(content, reading.rows, reading.bytes, envelope, receipt, tuple(sorted(offered)))
 
 
-def end(address: str, ca: bytes | None, ticket: bytes, *, unsafe_plaintext: bool = False) -> Envelope:
+def end(
+    address: str, ca: bytes | None, ticket: bytes, pair: ClientPair | None = None, *, unsafe_plaintext: bool = False
+) -> Envelope:
     """End a transfer that broke off before its receipt, so that its missing parts can be granted; the
     receipt of what left. Raises what the gateway answers, or UNAVAILABLE."""
-    with connected(address, ca, unsafe_plaintext=unsafe_plaintext) as client:
+    with connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
         return _receipt(client, ticket, 10.0)
 
 
@@ -430,12 +438,15 @@ def _partial_receipt(client: fl.FlightClient, ticket: bytes) -> Envelope | None:
 
 
 @contextmanager
-def connected(address: str, ca: bytes | None, *, unsafe_plaintext: bool = False) -> Iterator[fl.FlightClient]:
-    """A Flight client for a gateway's address. Raises CONFIG_UNSAFE without TLS."""
+def connected(
+    address: str, ca: bytes | None, pair: ClientPair | None = None, *, unsafe_plaintext: bool = False
+) -> Iterator[fl.FlightClient]:
+    """A Flight client for a gateway's address, which is shown `pair` if it asks. Raises CONFIG_UNSAFE without TLS."""
     if not address.startswith("grpc+tls://") and not unsafe_plaintext:
         raise SluicegateError(Reason.CONFIG_UNSAFE, "the gateway's address must begin with grpc+tls://")
     try:
-        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_WINDOW)
+        shown = {} if pair is None else {"cert_chain": pair.certificate, "private_key": pair.unsafe_key}
+        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_WINDOW, **shown)
     except (pa.ArrowException, ValueError, TypeError):
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, "the gateway's address is not one: grpc+tls://host:port"
@@ -461,7 +472,11 @@ def _call(call: Callable[[], Any]) -> Any:
 _TRANSPORT: tuple[tuple[type[Exception], Reason, str], ...] = (
     (fl.FlightTimedOutError, Reason.DEADLINE_EXCEEDED, "the gateway did not answer in time"),
     (fl.FlightCancelledError, Reason.CANCELLED, "the call was cancelled"),
-    (fl.FlightUnavailableError, Reason.UNAVAILABLE, "the gateway cannot be reached, or its certificate is not trusted"),
+    (
+        fl.FlightUnavailableError,
+        Reason.UNAVAILABLE,
+        "the gateway cannot be reached, or the one side's certificate is not trusted by the other",
+    ),
 )
 
 

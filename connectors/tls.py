@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,7 +17,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from connectors.keys import Secret
 from contracts.errors import Reason, SluicegateError
+
+
+class ClientPair(Secret):
+    """What a client shows a server that demands certificates: `certificate` PEM with intermediates, and its
+    key. Raises CONFIG_INVALID when the one is not the other's."""
+
+    __slots__ = ("certificate", "unsafe_key")
+
+    def __init__(self, certificate: bytes, key: bytes) -> None:
+        check_pair(certificate, key)
+        self.certificate, self.unsafe_key = certificate, key
+
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_DAYS = 825
@@ -77,6 +91,19 @@ def expires(cert_pem: bytes) -> int:
         raise SluicegateError(
             Reason.CONFIG_INVALID, "not a PEM certificate: expected -----BEGIN CERTIFICATE-----"
         ) from None
+
+
+def read_authority(path: Path | None) -> bytes | None:
+    """The PEM of the authority whose certificates clients are asked for; None when none are. Raises
+    CONFIG_INVALID for a file without one: gRPC would take the system's authorities in its place."""
+    if path is None:
+        return None
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SluicegateError(Reason.CONFIG_INVALID, f"cannot read {path}: {error.strerror}") from None
+    expires(raw)
+    return raw
 
 
 def check_pair(cert_pem: bytes, key_pem: bytes) -> None:

@@ -150,6 +150,7 @@ class RunningGateway:
 
     def __init__(self, settings: GatewaySettings, path: Path) -> None:
         from connectors import gateway as gate
+        from connectors import tls
         from connectors.flight import FlightGateway
         from connectors.gateway_state import GatewayState
         from connectors.keys import KeyRing, MasterKey
@@ -205,6 +206,7 @@ class RunningGateway:
             if settings.unsafe_plaintext
             else (settings.tls_certificate.read_bytes(), settings.tls_key.read_bytes()),
             entropy=os.urandom,
+            client_ca=tls.read_authority(settings.client_ca),
             unsafe_plaintext=settings.unsafe_plaintext,
         )
         self._host = host

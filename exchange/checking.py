@@ -67,11 +67,16 @@ def _tried(where: str, attempt: Callable[[], object]) -> Iterator[Finding]:
         yield Finding("error", where, f"cannot be read: {error.strerror}")
 
 
-def _network(where: str, listen: str, plaintext: bool, policy: PolicySettings) -> Iterator[Finding]:
+def _network(
+    where: str, listen: str, plaintext: bool, policy: PolicySettings, *, strangers: bool = False
+) -> Iterator[Finding]:
     if plaintext:
         yield Finding("weak", where, "unsafe_plaintext is on: calls and tokens are not encrypted")
     if not config.loopback(listen):
-        yield Finding("weak", where, f"listens beyond this machine, on {listen}")
+        open_to = (
+            ", and asks clients for no certificate (client_ca): strangers can fill its memory" if strangers else ""
+        )
+        yield Finding("weak", where, f"listens beyond this machine, on {listen}{open_to}")
     if policy.engine == "opa" and policy.url.startswith("http://"):
         yield Finding("weak", where, "asks its policy server without TLS")
 
@@ -103,6 +108,10 @@ def _certificate(where: str, certificate: Path, key: Path) -> Iterator[Finding]:
     if failures:
         return
     yield from _tried(where, lambda: tls.check_pair(certificate.read_bytes(), key.read_bytes()))
+    yield from _ending(where, certificate)
+
+
+def _ending(where: str, certificate: Path) -> Iterator[Finding]:
     ends = tls.expires(certificate.read_bytes())
     if ends < time.time():
         yield Finding("error", where, f"the certificate {certificate.name} ended at {rfc3339(ends)}")
@@ -139,7 +148,9 @@ def _gateways(home: Home) -> Iterator[Finding]:
         yield from _tried(where, partial(config.read_key, settings.signing_key))
         yield from _tried(where, partial(MasterKey.load, settings.master_key))
         yield from _certificate(where, settings.tls_certificate, settings.tls_key)
-        yield from _network(where, settings.listen, settings.unsafe_plaintext, settings.policy)
+        strangers = settings.client_ca is None
+        yield from _network(where, settings.listen, settings.unsafe_plaintext, settings.policy, strangers=strangers)
+        yield from _client_authority(where, settings)
         yield from _statements(where, settings)
         yield from _token(where, settings.token)
         yield from _looser(where, settings)
@@ -150,6 +161,16 @@ def _gateways(home: Home) -> Iterator[Finding]:
                 yield Finding("weak", where, f"the source of {dataset} may lie anywhere on this machine: its root is /")
             if not any(mark in str(source.path) for mark in "*?[") and not source.path.exists():
                 yield Finding("error", where, f"the source of {dataset} is not there: {source.path}")
+
+
+def _client_authority(where: str, settings: GatewaySettings) -> Iterator[Finding]:
+    """Whose certificates the gateway asks of its clients."""
+    authority = settings.client_ca
+    if authority is None:
+        return
+    yield from (failures := list(_tried(where, lambda: tls.read_authority(authority))))
+    if not failures:
+        yield from _ending(where, authority)
 
 
 def _profiles(home: Home) -> Iterator[Finding]:
@@ -172,6 +193,8 @@ def _profile(where: str, profile: Profile) -> Iterator[Finding]:
         yield from _tried(where, lambda: load_trust(profile.trust.read_bytes()))  # type: ignore[union-attr]
     if profile.ca is not None:
         yield from _tried(where, lambda: tls.expires(profile.ca.read_bytes()))  # type: ignore[union-attr]
+    if profile.gateway_certificate is not None and profile.gateway_key is not None:
+        yield from _certificate(where, profile.gateway_certificate, profile.gateway_key)
     if profile.unsafe_plaintext:
         yield Finding("weak", where, "unsafe_plaintext is on: calls and tokens are not encrypted")
     if profile.checkpoint is None:

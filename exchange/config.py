@@ -126,6 +126,7 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     `exchange_ca` whose certificate that has. `trust` pins whom it believes; `statements` holds the key
     statements of its own people. Releases are hashed with `content_hash`. After `max_silence` without
     word from the exchange it serves nothing; a reader that takes nothing for `stall_after` is cut off.
+    Who has no certificate by an authority in `client_ca` does not get past the handshake of TLS, once that is set.
     It serves `slots` streams at once, `slots_per_party` to one consumer. While releases take `spool_limit`
     none is made. One in the making holds up to `memory_limit` bytes of masked rows in memory, more go to the
     spool. They are cut into parts of about `part_bytes`: a broken pull resumes by whole parts.
@@ -141,6 +142,7 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     token: TokenSettings = TokenSettings()
     tls_certificate: Path = Path("tls/cert.pem")
     tls_key: Path = Path("tls/key.pem")
+    client_ca: Path | None = None
     signing_key: Path = Path("keys/signing.jwk")
     master_key: Path = Path("keys/master.key")
     state: Path = Path("state.db")
@@ -160,12 +162,17 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     datasets: dict[str, DatasetSettings] = {}
     unsafe_plaintext: bool = False
 
+    def __post_init__(self) -> None:
+        if self.client_ca is not None and self.unsafe_plaintext:
+            raise ValueError("client_ca needs TLS, and unsafe_plaintext has none")
+
 
 class Profile(_Settings, frozen=True, kw_only=True):
     """One way to act: who, for which party, against which exchange, with which keys.
 
     `signing_key` is the personal key. Who approves for a department and also requests for it has a
     `requester_key` besides, because a key is certified for one use. Only the `holder_key` can pull.
+    `gateway_certificate` and `gateway_key` (PEM) are for gateways that demand certificates of their clients.
     In `checkpoint` the last checkpoint of the ledger that was seen is kept. `timeout` is the deadline
     of a call in seconds.
     """
@@ -179,9 +186,15 @@ class Profile(_Settings, frozen=True, kw_only=True):
     signing_key: Path | None = None
     requester_key: Path | None = None
     holder_key: Path | None = None
+    gateway_certificate: Path | None = None
+    gateway_key: Path | None = None
     checkpoint: Path | None = None
     timeout: Seconds = 60
     unsafe_plaintext: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.gateway_certificate is None) != (self.gateway_key is None):
+            raise ValueError("gateway_certificate and gateway_key go together")
 
 
 S = TypeVar("S", bound=_Settings)

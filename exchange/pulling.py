@@ -86,6 +86,7 @@ class _Grants:
 
     def __init__(self, exchange: Exchange, agreed: views.Agreement) -> None:
         self._exchange, self._agreed = exchange, agreed
+        self._pair = signing.gateway_pair(exchange.profile)
         self.verified = exchange.verified(agreed.name)
         self.last: Envelope | None = None
 
@@ -108,6 +109,7 @@ class _Grants:
             ticket=signing.ticket(self._exchange.profile, granted, self.verified),
             agreement=self.verified,
             resumes=resume,
+            pair=self._pair,
         )
 
     def _continued(self, waiting: str) -> tuple[views.Transfer, str]:
@@ -126,7 +128,8 @@ class _Grants:
             found = self._exchange.transfer(transfer)
             if found.state == "SERVING" and found.agreement == self._agreed.name and found.grant is not None:
                 ca = found.gateway_ca_certificate.encode() or None
-                gate.end(found.gateway_address, ca, signing.ticket(self._exchange.profile, found, self.verified))
+                ticket = signing.ticket(self._exchange.profile, found, self.verified)
+                gate.end(found.gateway_address, ca, ticket, self._pair)
         except SluicegateError:
             return
 

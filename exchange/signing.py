@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from connectors import tls
 from contracts import odcs
 from contracts.agreement import (
     Agreement,
@@ -30,7 +31,7 @@ from contracts.instants import rfc3339
 from contracts.receipt import Acknowledgement, Proof, Receipt
 from contracts.trust import Keys, Use
 from exchange import evidence, views
-from exchange.config import Profile, read_key
+from exchange.config import Profile, check_private, read_key
 from exchange.names import last
 
 
@@ -76,6 +77,20 @@ def _read(document: Envelope, kind: type[D]) -> D:
     except msgspec.ValidationError as error:
         raise SluicegateError(
             Reason.SIGNATURE_INVALID, f"the exchange shows something that is no {kind.__name__}: {error}"
+        ) from None
+
+
+def gateway_pair(profile: Profile) -> tls.ClientPair | None:
+    """What the profile shows a gateway that demands certificates; None without. Raises CONFIG_UNSAFE for a key
+    that others can read, CONFIG_INVALID for what is no pair."""
+    if profile.gateway_certificate is None or profile.gateway_key is None:
+        return None
+    check_private(profile.gateway_key)
+    try:
+        return tls.ClientPair(profile.gateway_certificate.read_bytes(), profile.gateway_key.read_bytes())
+    except OSError as error:
+        raise SluicegateError(
+            Reason.CONFIG_INVALID, f"cannot read the certificate for gateways: {error.strerror}"
         ) from None
 
 

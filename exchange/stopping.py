@@ -80,7 +80,7 @@ def _send(
     for again in (True, False):
         signed = signing.suspension(profile, agreement, reason=reason, until=until, lifted=lifted)
         try:
-            orders.send(place.address, place.ca, signed)
+            orders.send(place.address, place.ca, signed, signing.gateway_pair(profile))
         except SluicegateError as error:
             if error.reason in UNREACHED:
                 return Told(name, reached=False)

@@ -9,8 +9,6 @@ that loses what it frees. So libstdc++ is made visible to everybody first: all o
 Nothing else may import regopy (decision 34).
 """
 
-# ruff: noqa: E402 - the order is the point
-
 from __future__ import annotations
 
 import ctypes

@@ -134,6 +134,10 @@ def profile_add(
     signing_key: Annotated[Path | None, typer.Option(help="Your personal key.")] = None,
     requester_key: Annotated[Path | None, typer.Option(help="For requests, where it is another key.")] = None,
     holder_key: Annotated[Path | None, typer.Option(help="The only key that can pull.")] = None,
+    gateway_certificate: Annotated[
+        Path | None, typer.Option(help="PEM, shown to gateways that demand certificates.")
+    ] = None,
+    gateway_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
     """Add a profile. Paths may be relative to here."""
     import shlex
@@ -152,6 +156,8 @@ def profile_add(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if (gateway_certificate is None) != (gateway_key is None):
+        raise typer.BadParameter("--gateway-certificate and --gateway-key go together")
     profile = Profile(
         party=party,
         subject=subject,
@@ -162,6 +168,8 @@ def profile_add(
         signing_key=_absolute(signing_key),
         requester_key=_absolute(requester_key),
         holder_key=_absolute(holder_key),
+        gateway_certificate=_absolute(gateway_certificate),
+        gateway_key=_absolute(gateway_key),
         checkpoint=Path(f"{name}.checkpoint.json"),
     )
     config.create(path, profile)

@@ -12,6 +12,7 @@ import pytest
 
 from connectors import tls
 from contracts.envelope import SigningKey
+from contracts.errors import SluicegateError
 from contracts.trust import dump_trust, load_trust
 from exchange import checking, config
 from exchange.config import (
@@ -167,6 +168,7 @@ SETTINGS: dict[type[config._Settings], dict[str, tuple[object, str] | None]] = {
         "unsafe_plaintext": (True, "calls and tokens are not encrypted"),
         "token": None,  # as the profile's; the founded one is weak already
         **dict.fromkeys(("gateway", "party", "subject", "exchange", "exchange_ca", "trust", "statements", "standard")),
+        "client_ca": None,  # without one, `listen` is named with what strangers can do
         **dict.fromkeys(("tls_certificate", "tls_key", "signing_key", "master_key", "state", "spool")),
         **dict.fromkeys(("spool_limit", "part_bytes", "content_hash", "log_level")),
     },
@@ -178,7 +180,7 @@ SETTINGS: dict[type[config._Settings], dict[str, tuple[object, str] | None]] = {
         "checkpoint": (None, "remembers no checkpoint"),
         "trust": None,  # without one it is an error
         **dict.fromkeys(("party", "subject", "endpoint", "ca", "token", "timeout")),
-        **dict.fromkeys(("signing_key", "requester_key", "holder_key")),
+        **dict.fromkeys(("signing_key", "requester_key", "holder_key", "gateway_certificate", "gateway_key")),
     },
 }
 WEAKER = [
@@ -217,6 +219,40 @@ def test_a_setting_that_weakens_protection_is_named(
     (more,) = [each for each in told(home, "weak") if each not in before]
     assert more[0] == where
     assert words in more[1]
+
+
+def test_client_certificates(home: Home, tmp_path: Path) -> None:
+    """An authority that is none would leave the gateway open to whom the system trusts; a pair is one."""
+    gateway, profile = home.gateway(GATE), home.profile_file("planner")
+    config.change(gateway, GatewaySettings, lambda v: v.update(listen="0.0.0.0:7460"))
+    assert [message for _, message in told(home, "weak") if "strangers can fill its memory" in message]
+    config.change(gateway, GatewaySettings, lambda v: v.update(client_ca=str(tmp_path / "clients.pem")))
+    assert not [message for _, message in told(home, "weak") if "strangers" in message]
+    assert the_error(home)[0] == GATE
+    (tmp_path / "clients.pem").write_bytes(b"")
+    assert the_error(home) == (GATE, "not a PEM certificate: expected -----BEGIN CERTIFICATE-----")
+    certificate, key = tls.self_signed(now=int(time.time()))
+    (tmp_path / "clients.pem").write_bytes(certificate)
+    assert not told(home, "error")
+
+    pair = {"gateway_certificate": str(tmp_path / "clients.pem"), "gateway_key": str(tmp_path / "key.pem")}
+    config.change(profile, Profile, lambda v: v.update(pair))
+    (tmp_path / "key.pem").write_bytes(key)
+    (tmp_path / "key.pem").chmod(0o644)
+    assert "can be read by others" in the_error(home)[1]
+    (tmp_path / "key.pem").chmod(0o600)
+    assert not told(home, "error")
+    (tmp_path / "key.pem").write_bytes(tls.self_signed(now=int(time.time()))[1])
+    assert the_error(home) == ("profile planner", "the TLS key is not the key of the certificate")
+
+
+def test_halves_of_client_certificates(home: Home) -> None:
+    for file, kind, half, words in (
+        (home.profile_file("planner"), Profile, {"gateway_key": "key.pem"}, "go together"),
+        (home.gateway(GATE), GatewaySettings, {"client_ca": "ca.pem", "unsafe_plaintext": True}, "needs TLS"),
+    ):
+        with pytest.raises(SluicegateError, match=words):
+            config.change(file, kind, lambda v, half=half: v.update(half))
 
 
 @pytest.mark.parametrize(
