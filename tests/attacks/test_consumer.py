@@ -36,6 +36,7 @@ from exchange.v1 import (
     transfer_pb2,
     transfer_pb2_grpc,
 )
+from tests.attacks.archive import archive
 from tests.attacks.conftest import ARCHIVE, DATASET, PEOPLE, REGISTRY, Attacked
 from tests.attacks.raw_flight import RawFlight, said
 from tests.e2e.city import CONTRACTS, City
@@ -359,6 +360,34 @@ def test_bounds_are_probed_by_refusals(attacked: Attacked, tmp_path: Path) -> No
         ),
         Reason.ALREADY_EXISTS,
     )
+
+
+def test_a_release_that_fails_is_asked_for_again_and_again(attacked: Attacked) -> None:
+    """Each look costs the gateway its whole source and the one place where releases are made. So the same rows are
+    refused at once, also after a power cut, without a release begun; what the department mends is served."""
+    city, analyst = attacked.city, attacked.city.exchange("analyst")
+    hermits = archive(attacked, "hermits")
+    honest = pl.read_parquet(hermits.source)
+    pl.concat([honest, honest.tail(3).with_columns(district=pl.lit("island"))]).write_parquet(hermits.source)
+    deal = city.agree("analyst", hermits.dataset, "planning", approvers=["archivist"])
+    refused(lambda: analyst.pull(deal), Reason.BOUNDS_NOT_MET)
+    city.town.kill(ARCHIVE)
+    city.start(ARCHIVE)
+    spool = city.home.gateway(ARCHIVE).parent / "spool"
+    aside = spool.rename(spool.with_name("spool-aside"))
+    spool.write_text("where a release would have its folder")
+    try:
+        for _ in range(3):
+            refused(lambda: analyst.pull(deal), Reason.BOUNDS_NOT_MET)
+    finally:
+        spool.unlink()
+        aside.rename(spool)
+    keeper, asked = city.exchange("archivist"), city.states("analyst", deal)
+    told = [json.loads(keeper.transfer(name).failure_detail) for name in asked]
+    assert told == 4 * told[:1]
+    assert int(told[0]["k_lowest"]) < int(told[0]["k_required"])
+    honest.write_parquet(hermits.source)
+    assert analyst.pull(deal).frame().height == honest.height
 
 
 # --- reading what comes along
