@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,39 @@ def test_plants_links_where_a_pull_will_write(tmp_path: Path) -> None:
     assert victim.read_text() == "mine"
     assert not output.is_symlink()
     assert not (tmp_path / "visits.csv.receipt.json").is_symlink()
+
+
+ODD = (
+    *("-rf", "--csv-safe", "--out=elsewhere", "a;touch hacked", "$(touch hacked)", "`touch hacked`", "a|b", "a&b"),
+    *("*", "?", "[a-z]", "{a,b}", "~root", "%2e%2e%2f", "a?b=1", "a#b", "a b", "a\nb", "a\x1b[2Jb"),
+)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_that_look_like_options_or_patterns(tmp_path: Path, name: str) -> None:
+    """A name is a name: no option, pattern, query or command to whoever reads or writes the file."""
+    (tmp_path / "out").mkdir()
+    written(sinks.open(tmp_path / "out" / f"{name}.csv"), ["a"])
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [f"{name}.csv"]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for other, rows in ((name, [1, 2]), ("a", [3]), ("b", [4])):
+        pl.DataFrame({"n": rows}).write_parquet(folder / f"{other}.parquet")
+    if not has_magic(name):  # a pattern is meant as one where a source is bound, and matches names literally
+        source = sources.open(SourceSettings(path=str(folder / f"{name}.parquet"), format="parquet"))
+        assert source.scan(["n"]).collect()["n"].to_list() == [1, 2]
+    source = sources.open(SourceSettings(path=str(folder), format="parquet"))
+    assert sorted(source.scan(["n"]).collect()["n"].to_list()) == [1, 2, 3, 4]
+
+
+def test_folder_that_looks_like_a_column(tmp_path: Path) -> None:
+    """`district=north/` is a folder, whatever other tools read into it: no column comes from a name."""
+    folder = tmp_path / "visits" / "district=north"
+    folder.mkdir(parents=True)
+    pl.DataFrame({"district": ["south"], "n": [1]}).write_parquet(folder / "part.parquet")
+    for path in (tmp_path / "visits", folder / "part.parquet"):
+        source = sources.open(SourceSettings(path=str(path), format="parquet", root=str(tmp_path)))
+        assert source.scan(list(source.schema())).collect().rows() == [("south", 1)]
 
 
 # --- what is in a cell
