@@ -70,6 +70,8 @@ sbom: setup            ## write build/sbom.cdx.json, a bill of what the lock ins
 lock:                  ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --all-extras \
 	    --python-version 3.11 pyproject.toml -o requirements.lock
+	echo cyclonedx-bom==7.5.0 | uv pip compile --universal --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --python-version 3.11 - -o tools/sbom.lock
 
 clean:
 	rm -rf $(VENV) build demo

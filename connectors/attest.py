@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from connectors.gateway_state import PartsLeft
+from connectors.gateway_records import PartsLeft
 from connectors.release import Release
 from contracts.agreement import VerifiedAgreement
 from contracts.envelope import Envelope, Kind, SigningKey, sign

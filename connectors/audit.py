@@ -12,7 +12,8 @@ import logging
 from collections.abc import Callable
 
 from connectors.control_plane import ControlPlane
-from connectors.gateway_state import Delivered, GatewayState
+from connectors.gateway_records import Delivered
+from connectors.gateway_state import GatewayState
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.evidence import CONTRADICTED, LedgerProof, verify_ledger

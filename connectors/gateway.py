@@ -30,6 +30,7 @@ from connectors.gateway_state import GatewayState
 from connectors.keys import KeyRing
 from connectors.outbox import Outbox
 from connectors.readiness import Readiness
+from connectors.refusing import Refusals
 from connectors.release import Release
 from connectors.releasing import Releasing, granted_parts
 from connectors.serving import OpenTransfer, Serving
@@ -146,6 +147,7 @@ class Gateway:
         )
         self._releasing = Releasing(
             self._shelf,
+            Refusals(state, clock),
             settings.datasets,
             trust=trust,
             standard=standard,

@@ -8,17 +8,29 @@ is still there after it. One process at a time: the file is locked while it is o
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from connectors.durable import DurableFile
+from connectors.gateway_records import (
+    Delivered,
+    Interval,
+    LocalSuspension,
+    PaperKind,
+    PartsLeft,
+    RefusedRelease,
+    Report,
+    ReportKind,
+    StoredTransfer,
+    refresh_pending,
+)
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
-from contracts.instants import rfc3339
 
 SALT_BYTES = 32
 SCHEMA_VERSION = 1
@@ -33,6 +45,10 @@ CREATE TABLE IF NOT EXISTS releases (
 CREATE TABLE IF NOT EXISTS intervals (
     consumer TEXT NOT NULL, dataset TEXT NOT NULL, agreement_digest TEXT NOT NULL, release TEXT NOT NULL,
     content_digest TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused (
+    consumer TEXT NOT NULL, dataset TEXT NOT NULL, making TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL,
+    message TEXT NOT NULL, metadata TEXT NOT NULL, until INTEGER NOT NULL,
+    PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transfers (
     transfer TEXT PRIMARY KEY, grant_id TEXT NOT NULL UNIQUE, agreement TEXT NOT NULL, consumer TEXT NOT NULL,
     release TEXT, resumed INTEGER NOT NULL, expires INTEGER NOT NULL,
@@ -54,90 +70,6 @@ CREATE TABLE IF NOT EXISTS suspensions (
 CREATE TABLE IF NOT EXISTS papers (
     digest TEXT PRIMARY KEY, kind TEXT NOT NULL, envelope BLOB NOT NULL) STRICT;
 """
-
-PaperKind = Literal["statement", "revocation"]
-ReportKind = Literal["intent", "receipt", "refusal"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTransfer:
-    """A transfer as remembered. `draft` is the receipt before it is finished (JSON), `receipt` the
-    signed one; `refusal` the reason it ended without an intent; instants are epoch seconds."""
-
-    transfer: str
-    grant_id: str
-    agreement: str
-    consumer: str
-    release: str | None
-    resumed: bool
-    expires: int
-    intent: bytes | None
-    intent_reported: bool
-    draft: bytes | None
-    receipt: bytes | None
-    refusal: str | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing can be served under it any more."""
-        return self.receipt is not None or self.refusal is not None
-
-
-class PartsLeft(NamedTuple):
-    """Parts of a release that left: whole, and perhaps in part, because their stream broke off."""
-
-    sent: tuple[int, ...]
-    begun: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One entry of the outbox, oldest first; `attempts` so far."""
-
-    id: int
-    transfer: str
-    kind: ReportKind
-    body: bytes
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A report that the exchange took at `delivered`. `mark` is what its ledger must name: the digest of
-    the paper, or the reason of a refusal."""
-
-    id: int
-    transfer: str
-    kind: ReportKind
-    mark: str
-    delivered: int
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSuspension:
-    """What the department's own approver last ordered for one agreement. `until` None is for good."""
-
-    agreement: str
-    at: int
-    until: int | None
-    lifted: bool
-
-    def stops(self, now: int) -> bool:
-        """Whether it forbids serving at this instant."""
-        return not self.lifted and (self.until is None or now < self.until)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """What a consumer has of a dataset until an instant: this one release, under this agreement, and
-    no other, not even after a restart or under a later agreement."""
-
-    consumer: str
-    dataset: str
-    agreement_digest: str
-    release: str
-    content_digest: str
-    until: int
 
 
 class GatewayState(DurableFile):
@@ -222,6 +154,21 @@ class GatewayState(DurableFile):
                 "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, NULL)", (made.release, made.agreement_digest, now)
             )
             db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?)", astuple(made))
+
+    def release_refused(self, refused: RefusedRelease) -> None:
+        """Remember a release that cannot be made, in the place of the last one of that consumer and dataset."""
+        row = (*astuple(refused)[:4], str(refused.reason), refused.message, json.dumps(refused.metadata), refused.until)
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def refused_release(self, consumer: str, dataset: str) -> RefusedRelease | None:
+        """The release that was last refused to a consumer of a dataset, unless that is over."""
+        query = "SELECT * FROM refused WHERE consumer = ? AND dataset = ? AND until > ?"
+        rows = self._rows(query, consumer, dataset, self._clock())
+        if not rows:
+            return None
+        whose, dataset, making, source, reason, message, metadata, until = rows[0]
+        return RefusedRelease(whose, dataset, making, source, Reason(reason), message, json.loads(metadata), until)
 
     def release_removed(self, release: str) -> None:
         """Remember that its spool is gone."""
@@ -462,15 +409,6 @@ class GatewayState(DurableFile):
         """The kept statements or revocations."""
         rows = self._rows("SELECT envelope FROM papers WHERE kind = ? ORDER BY digest", kind)
         return tuple(Envelope.from_bytes(raw) for (raw,) in rows)
-
-
-def refresh_pending(held: Interval) -> SluicegateError:
-    """Why no other release may be made while this interval lasts."""
-    message = (
-        f"{held.release} of {held.dataset} stands for {held.consumer} until {rfc3339(held.until)}; "
-        "another release before then could be subtracted from it"
-    )
-    return SluicegateError(Reason.REFRESH_PENDING, message, metadata={"until": rfc3339(held.until)})
 
 
 _RUNNING = "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?"

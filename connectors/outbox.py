@@ -8,7 +8,8 @@ import threading
 
 from connectors.audit import Audit
 from connectors.control_plane import ControlPlane
-from connectors.gateway_state import GatewayState, Report
+from connectors.gateway_records import Report
+from connectors.gateway_state import GatewayState
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 

@@ -11,6 +11,7 @@ from connectors import release as releases
 from connectors import sources
 from connectors.admission import Admitted
 from connectors.keys import KeyRing
+from connectors.refusing import Refusals
 from connectors.release import Release
 from connectors.shelf import Recipient, Shelf, Standing
 from connectors.sources import Source, SourceSettings
@@ -31,6 +32,7 @@ class Releasing:
     def __init__(
         self,
         shelf: Shelf,
+        refusals: Refusals,
         datasets: Mapping[str, SourceSettings],
         *,
         trust: Callable[[], TrustFile],
@@ -43,7 +45,7 @@ class Releasing:
         memory_limit: int,
         part_bytes: int,
     ) -> None:
-        self._shelf, self._datasets, self._trust = shelf, datasets, trust
+        self._shelf, self._refusals, self._datasets, self._trust = shelf, refusals, datasets, trust
         self._standard, self._policy, self._keyring = standard, policy, keyring
         self._clock, self._content_hash, self._make_wait = clock, content_hash, make_wait
         self._memory_limit, self._part_bytes = memory_limit, part_bytes
@@ -58,7 +60,7 @@ class Releasing:
            After a restart that one release is made again, under its own name, or none is.
         2. Otherwise the plan is compiled against the live schema, where drift surfaces.
         3. The department's own policy decides on that plan, every time.
-        4. The release is made.
+        4. The release is made, unless the same rows were refused to the same consumer within the interval.
 
         Raises NOT_FOUND, REFRESH_PENDING, SOURCE_UNAVAILABLE, PLAN_REFUSED, POLICY_REFUSED, POLICY_UNAVAILABLE,
         TOO_MANY_TRANSFERS, and what `release.make` raises.
@@ -93,7 +95,9 @@ class Releasing:
         def maker(folder: Path, name: str) -> Release:
             return self._make(verified, plan, source, folder, name)
 
-        return self._shelf.make(_recipient(verified), plan, maker, wait=self._make_wait), decision
+        recipient = _recipient(verified)
+        with self._refusals.remembered(recipient, plan, source):
+            return self._shelf.make(recipient, plan, maker, wait=self._make_wait), decision
 
     def _make(self, verified: VerifiedAgreement, plan: Plan, source: Source, folder: Path, name: str) -> Release:
         secrets = self._keyring.secrets(verified.digest)

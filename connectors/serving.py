@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from connectors import attest, release
 from connectors.admission import Admission, parse_part_ticket
-from connectors.gateway_state import GatewayState, StoredTransfer
+from connectors.gateway_records import StoredTransfer
+from connectors.gateway_state import GatewayState
 from connectors.outbox import Outbox
 from connectors.readiness import Readiness
 from connectors.release import Release

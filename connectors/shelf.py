@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from connectors.gateway_state import GatewayState, Interval, refresh_pending
+from connectors.gateway_records import Interval, refresh_pending
+from connectors.gateway_state import GatewayState
 from connectors.release import OPENING, Release
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import duration

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -45,7 +45,8 @@ class LedgerProof(_Document, frozen=True):
 class EvidenceBundle(_Document, frozen=True):
     """All papers of one transfer. What is None was not there, or not yet, when the evidence was
     exported. `ledger` holds the proofs for the entries about the receipt and its acknowledgement;
-    without them nothing proves when the papers were made."""
+    without them nothing proves when the papers were made, so evidence does not stand unless the verifier
+    says that it may."""
 
     version: int = 1
     agreement: AgreementBundle | None = None
@@ -84,6 +85,7 @@ def verify(
     content_digest: str | None = None,
     at: int,
     revocations: Sequence[Envelope] = (),
+    without_ledger: bool = False,
 ) -> tuple[Step, ...]:
     """Verify the evidence of one transfer, step by step; `succeeded` says whether it stands.
 
@@ -91,12 +93,15 @@ def verify(
     when no data is shown. The agreement is judged as of the receipt's own time. A key that was
     revoked since counts only for what a checkpoint of the ledger, older than the revocation, proves
     to have existed. `revocations`: what the verifier knows besides the bundle, whose maker may have left
-    some out. Raises TRUST_MISSING without a trust file: nothing can be verified then.
+    some out. `without_ledger` lets evidence stand that shows no proof in the ledger; nothing proves then when
+    its papers were made, nor that anybody but their signers ever saw them. Raises TRUST_MISSING without a
+    trust file: nothing can be verified then.
     """
     if trust is None:
         raise SluicegateError(Reason.TRUST_MISSING, "nothing can be verified without a trust file")
     case = _EvidenceCase(bundle, trust, at, content_digest, tuple(revocations))
-    steps: list[Step] = list(report(_LEDGER_CHECKS, case))
+    demanded = [replace(check, required=not without_ledger) for check in _LEDGER_CHECKS]
+    steps: list[Step] = list(report(demanded, case))
     # What the ledger proved decides which keys still count for the steps that follow.
     transfer = case.transfer()
     if bundle.agreement is None:
@@ -121,6 +126,12 @@ def _stray(papers: AgreementBundle, trust: TrustFile) -> str:
         if not isinstance(party, str) or party not in trust.parties:
             return f"one is shown that names no party of the trust file: {party!r:.80}"
     return ""
+
+
+def proven(steps: Iterable[Step]) -> bool:
+    """Whether the ledger steps hold: a checkpoint proves by when the receipt existed."""
+    demanded = {check.what for check in _LEDGER_CHECKS}
+    return demanded == {step.what for step in steps if step.ok and step.what in demanded}
 
 
 def succeeded(steps: Iterable[Step]) -> bool:
@@ -243,8 +254,8 @@ def _ledger_wrong(why: str) -> SluicegateError:
 
 
 _LEDGER_CHECKS: tuple[Check[_EvidenceCase], ...] = (
-    Check("the ledger holds the transfer's entries, under a signed checkpoint", _in_ledger, required=False),
-    Check("the ledger names this receipt", _names_receipt, required=False),
+    Check("the ledger holds the transfer's entries, under a signed checkpoint", _in_ledger),
+    Check("the ledger names this receipt", _names_receipt),
 )
 # Names a paper that was offered in the place of another and refused: proof of two stories, not of this one.
 CONTRADICTED = "transfer.contradicted"

@@ -401,7 +401,7 @@ def write_private_file(path: Path, raw: bytes) -> None:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        fresh.replace(path)  # a link that was planted in its place is replaced, not followed
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise SluicegateError(Reason.SINK_FAILED, f"cannot write {path}: {error.strerror}") from None

@@ -58,7 +58,7 @@ def table() -> tuple[Mutation, ...]:
 
 def stale() -> Iterator[str]:
     """What is wrong with the table as it stands, without running anything."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[Mutation] = set()
     for mutation in table():
         try:
             mutated = mutation.applied((ROOT / mutation.file).read_text())
@@ -66,9 +66,9 @@ def stale() -> Iterator[str]:
                 ast.parse(mutated)
         except (OSError, ValueError, SyntaxError) as error:
             yield str(error)
-        if (mutation.file, mutation.line) in seen:
+        if mutation in seen:
             yield f"twice: {mutation.file}: {mutation.line}"
-        seen.add((mutation.file, mutation.line))
+        seen.add(mutation)
         file, _, name = mutation.test.partition("::")
         if name not in _tests_in(ROOT / file):
             yield f"there is no test {mutation.test}"

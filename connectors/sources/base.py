@@ -46,6 +46,10 @@ class Source(Protocol):
         """Column name -> type, in the source's order. Reads no rows where the format allows that."""
         ...
 
+    def state(self) -> str:
+        """What tells one state of the rows from another: it changes whenever they may have. Reads none."""
+        ...
+
     def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
         """A lazy frame of just these columns, in this order. Categoricals and enums come as strings:
         their dictionaries carry values of rows that are not read."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import re
 from collections.abc import Sequence
 from glob import has_magic
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from connectors.sources.base import SourceSettings, dtype_of, invalid, polars_type, reading, unavailable
@@ -52,6 +54,17 @@ class FileSource:
     def schema(self) -> Schema:
         """Column name -> type. Raises SOURCE_UNAVAILABLE or DATA_INVALID."""
         return {name: dtype_of(dtype) for name, dtype in self._types(self.files()).items()}
+
+    def state(self) -> str:
+        """A digest of how the source is bound, which files there are, and when each was last changed; `touch`
+        makes it another. Raises SOURCE_UNAVAILABLE or DATA_INVALID."""
+        found: list[object] = [msgspec.to_builtins(self._settings)]
+        with reading(self.name):
+            for file in self.files():
+                now = file.stat()
+                marks = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+                found.append([str(file), *marks])
+        return hashlib.sha256(msgspec.json.encode(found)).hexdigest()
 
     def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
         """A lazy frame of these columns. Raises SOURCE_UNAVAILABLE or DATA_INVALID; so does collecting

@@ -33,11 +33,15 @@ def verify(
             metavar="FILE",
         ),
     ] = None,
+    without_ledger: Annotated[
+        bool,
+        typer.Option("--without-ledger", help="Let it stand without proof in the ledger of when it was made."),
+    ] = False,
     output: Output = Form.TABLE,
 ) -> None:
     """Verify a receipt or evidence offline, step by step.
 
-    Believes nothing but the trust file. Exit code 8 if it does not stand.
+    Believes nothing but the trust file. Exit code 8 if it does not stand, or shows no proof in the ledger.
     """
     from contracts import evidence as law
     from exchange import evidence
@@ -47,12 +51,20 @@ def verify(
     pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(state(context).profile())
     digest = digest_by_receipt(data, bundle.receipt) if data is not None else None
     known = [found for path in revocations or () for found in evidence.read_revocations(path)]
-    steps = law.verify(bundle, pinned, content_digest=digest, at=int(time.time()), revocations=known)
-    stands = law.succeeded(steps)
+    steps = law.verify(
+        bundle,
+        pinned,
+        content_digest=digest,
+        at=int(time.time()),
+        revocations=known,
+        without_ledger=without_ledger,
+    )
+    stands, proven = law.succeeded(steps), law.proven(steps)
     if output is Form.JSON:
         show_json(
             {
                 "stands": stands,
+                "ledger": proven,
                 "steps": [
                     {"number": s.number, "what": s.what, "ok": s.ok, "failed": s.failed, "detail": s.detail}
                     for s in steps
@@ -73,7 +85,13 @@ def verify(
             if unseen
             else []
         )
-        say("; ".join([f"{'it stands' if stands else 'IT DOES NOT STAND'}: {counts}", *more]))
+        told = "IT DOES NOT STAND" if not stands else "it stands" if proven else "it stands WITHOUT THE LEDGER"
+        say("; ".join([f"{told}: {counts}", *more]))
+        if not proven:
+            note(
+                "no checkpoint proves when these papers were made"
+                + (": export them anew with sluicegate evidence export, or say --without-ledger" if not stands else "")
+            )
     if not stands:
         raise typer.Exit(8)
 

@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from contracts.errors import Reason, SluicegateError
 from exchange.identity import Authenticator, Principal
@@ -42,6 +43,7 @@ MOMENT = 0.25  # seconds that a call may wait for the turn to read its message
 REFUSED = (4, 5, 6)
 # gRPC codes of what is no caller's fault, so that its cause belongs into the log.
 OUR_FAULT = ("INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+_UNREADABLE = object()
 
 _caller: ContextVar[Principal] = ContextVar("caller")
 
@@ -126,14 +128,16 @@ class Surround(grpc.ServerInterceptor):
                     yield from handler.unary_stream(self._message(requests, context, self._beginning), context)
 
             return grpc.stream_stream_rpc_method_handler(
-                stream, handler.request_deserializer, handler.response_serializer
+                stream, _lenient(handler.request_deserializer), handler.response_serializer
             )
 
         def unary(requests: Any, context: grpc.ServicerContext) -> Any:
             with self._around(method, context):
                 return handler.unary_unary(self._message(requests, context, self._arriving), context)
 
-        return grpc.stream_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(
+            unary, _lenient(handler.request_deserializer), handler.response_serializer
+        )
 
     @staticmethod
     def _message(requests: Iterator[Any], context: grpc.ServicerContext, places: Places) -> Any:
@@ -144,6 +148,8 @@ class Surround(grpc.ServerInterceptor):
             timer.start()
             try:
                 for request in requests:
+                    if request is _UNREADABLE:
+                        raise SluicegateError(Reason.INVALID_ARGUMENT, "the bytes are no message of this method")
                     return request
             finally:
                 timer.cancel()
@@ -219,6 +225,19 @@ class Surround(grpc.ServerInterceptor):
                 f"the deadline is {remaining:.0f} s away; at most {self._max_deadline} s are allowed",
                 metadata=most,
             )
+
+
+def _lenient(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer that says so of bytes that are no message. Of an exception the library would make
+    INTERNAL, a fault of ours, and write a traceback into the log."""
+
+    def tried(raw: bytes) -> Any:
+        try:
+            return read(raw)
+        except DecodeError:
+            return _UNREADABLE
+
+    return tried
 
 
 def _bearer(context: grpc.ServicerContext) -> str:

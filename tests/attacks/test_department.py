@@ -63,9 +63,11 @@ class Sent:
         return EvidenceBundle.from_bytes(self.file.with_name(self.file.name + ".receipt.json").read_bytes())
 
     def steps(self, bundle: EvidenceBundle | None = None, *revocations: Envelope) -> tuple[Step, ...]:
-        """The evidence, judged by a stranger with the trust file, tomorrow."""
+        """The evidence, judged by a stranger with the trust file, tomorrow; where it shows no ledger, he lets that
+        pass."""
         trust = evidence.read_trust(self.attacked.city.home.trust)
-        return verify(bundle or self.bundle, trust, at=int(time.time()) + DAY, revocations=revocations)
+        shown, tomorrow = bundle or self.bundle, int(time.time()) + DAY
+        return verify(shown, trust, at=tomorrow, revocations=revocations, without_ledger=not shown.ledger)
 
     def takes_back(self, key: SigningKey, seconds: int) -> Envelope:
         """The archive office's root revokes a key, as of so many seconds from now."""
@@ -82,9 +84,9 @@ def revocation(attacked: Attacked, key: SigningKey, seconds: int) -> Envelope:
     return sign(Kind.REVOCATION, document, root(attacked))
 
 
-def signing_key(attacked: Attacked) -> SigningKey:
-    """The archivist's key, who approves and signs contracts."""
-    path = attacked.city.home.profile("archivist").signing_key
+def signing_key(attacked: Attacked, who: str = "archivist") -> SigningKey:
+    """A person's key; the archivist's approves, and signs contracts."""
+    path = attacked.city.home.profile(who).signing_key
     assert path is not None
     return config.read_key(path)
 
@@ -171,33 +173,59 @@ def test_tells_two_stories_of_one_transfer(tmp_path: Path) -> None:
 # --- changing
 
 
-def test_edits_a_contract_under_a_live_agreement(sent: Sent) -> None:
-    """A live agreement keeps the terms that both sides signed, whatever is published since."""
-    city, exchange = sent.attacked.city, sent.attacked.city.exchange("analyst")
+def test_edits_a_contract_under_a_live_agreement(attacked: Attacked) -> None:
+    """A live agreement keeps the terms that both sides signed, whatever is published since; also for its
+    first release, which is made after that."""
+    city, exchange, archivist = attacked.city, attacked.city.exchange("analyst"), attacked.city.exchange("archivist")
+    register = archive(attacked, "fines")
+    deal = city.agree("analyst", register.dataset, "planning", approvers=["archivist"])
     later, edited = (
-        archives.contract("loans", version=version).replace(b"          score: {mask: keep}\n", b"")
+        archives.contract("fines", version=version).replace(b"          score: {mask: keep}\n", b"")
         for version in ("2.0.0", "1.0.0")
     )
-    archivist = city.exchange("archivist")
-    etag = archivist.dataset(sent.register.dataset).etag
-    refused(lambda: archivist.publish(edited, gateway=ARCHIVE, etag=etag), Reason.ALREADY_EXISTS)
-    archivist.publish(later, gateway=ARCHIVE, etag=etag)
-    again = exchange.pull(sent.agreement)
-    agreed = exchange.verified(sent.agreement).agreement
-    assert again.receipt.payload["termsDigest"] == agreed.terms_digest
-    assert again.frame().columns == pl.read_parquet(sent.file).columns
-    # Nor do other bytes pass for the contract that the agreement names.
-    papers = exchange.bundle(sent.agreement)
-    trust = evidence.read_trust(city.home.trust)
+    etag = archivist.dataset(register.dataset).etag
+    error = refused(lambda: archivist.publish(edited, gateway=ARCHIVE, etag=etag), Reason.ALREADY_EXISTS)
+    assert "with other content" in error.message
+    published = archivist.publish(later, gateway=ARCHIVE, etag=etag)
+    assert published.contract.name.endswith("2.0.0")
+    pulled = exchange.pull(deal)
+    agreed = exchange.verified(deal).agreement
+    assert pulled.receipt.payload["termsDigest"] == agreed.terms_digest
+    assert pulled.receipt.payload["documentDigest"] == digest_of(register.contract)
+    assert "score" in pulled.frame().columns
+    # Nor do other bytes pass for the contract that the agreement names: not under the old statement, not under
+    # one that the department signs anew, and not with a later request of the same consumer, approved.
+    papers, trust, now = exchange.bundle(deal), evidence.read_trust(city.home.trust), int(time.time())
+    changed = odcs.load(later).contract
+    asked = sign(
+        Kind.REQUEST,
+        {
+            **papers.request.payload,
+            "documentDigest": changed.document_digest,
+            "termsDigest": changed.terms_digest,
+            "fields": [field for field in papers.request.payload["fields"] if field != "score"],
+        },
+        signing_key(attacked, "analyst"),
+    )
+    paper = {**papers.approvals[0].payload, "requestDigest": asked.digest}
+    approval = sign(Kind.APPROVAL, paper, signing_key(attacked))
+    stated = {document: sign(Kind.CONTRACT, statement(document), signing_key(attacked)) for document in (later, edited)}
     for document in (later, edited):
-        stated = sign(Kind.CONTRACT, statement(document), signing_key(sent.attacked))
-        for contract in (papers.contract, stated):
-            swapped = msgspec.structs.replace(papers, document=document.decode(), contract=contract)
-            refused(
-                lambda: law.verify_bundle(swapped, trust, at=int(time.time())),  # noqa: B023
-                Reason.SIGNATURE_INVALID,
-                Reason.REQUEST_OUTSIDE_CONTRACT,
-            )
+        swapped = msgspec.structs.replace(papers, document=document.decode())
+        refused(lambda: law.verify_bundle(swapped, trust, at=now), Reason.SIGNATURE_INVALID)  # noqa: B023
+        swapped = msgspec.structs.replace(swapped, contract=stated[document])
+        error = refused(lambda: law.verify_bundle(swapped, trust, at=now), Reason.REQUEST_OUTSIDE_CONTRACT)  # noqa: B023
+        assert "for another contract" in error.message
+    swapped = msgspec.structs.replace(
+        papers, document=later.decode(), contract=stated[later], request=asked, approvals=(approval,)
+    )
+    error = refused(lambda: law.verify_bundle(swapped, trust, at=now), Reason.SIGNATURE_INVALID)
+    assert "document_digest, terms_digest" in error.message
+
+
+def digest_of(document: bytes) -> str:
+    """The document digest of a contract's bytes."""
+    return odcs.load(document).contract.document_digest
 
 
 # --- backdating
@@ -335,14 +363,32 @@ def test_receipt_says_what_was_counted(sent: Sent) -> None:
     assert receipt is not None
     bounds = receipt.payload["bounds"]
     assert (bounds["entity"], bounds["quasiIdentifiers"], bounds["classes"]) == ("person_id", ["district"], 4)
-    openings = sent.attacked.city.home.gateway(ARCHIVE).parent / "openings"
-    standing = sent.attacked.city.home.gateway(ARCHIVE).parent / "spool"
-    kept = [*openings.glob("*"), *standing.glob("*/classes")]
-    (opened,) = [raw for raw in (path.read_bytes() for path in kept) if digest_bytes(raw) == bounds["classCommitment"]]
+    # Kept beside the spool, where it stays when the release is gone.
+    opened = (sent.attacked.city.home.gateway(ARCHIVE).parent / "openings" / receipt.payload["release"]).read_bytes()
+    assert digest_bytes(opened) == bounds["classCommitment"]
     assert opened.count((500).to_bytes(4, "little")) == 4  # 2,000 persons in four districts
-    lied = {**receipt.payload, "bounds": {**bounds, "entity": "serial"}}
-    forged = msgspec.structs.replace(sent.bundle, receipt=sign(Kind.RECEIPT, lied, gateway_key(sent.attacked)))
-    assert not succeeded(sent.steps(forged))
+    # Its gateway cannot sign away what was to be counted: not in the receipt, and not in both papers together.
+    for name, lie, why in (
+        ("entity", "serial", "over another entity"),
+        ("quasiIdentifiers", [], "without a declared quasi-identifier"),
+        ("kRequired", 1, "against less than the contract demands"),
+    ):
+        step = failed(sent, {**bounds, name: lie}, intent_too=True)
+        assert "bounds" in step.what
+        assert why in step.detail
+        assert "keeps to it" in failed(sent, {**bounds, "classCommitment": "sha256:" + "0" * 64}, intent_too=False).what
+
+
+def failed(sent: Sent, bounds: dict[str, Any], *, intent_too: bool) -> Step:
+    """The first step that fails when the gateway's key signs papers with these bounds."""
+    bundle, key = sent.bundle, gateway_key(sent.attacked)
+    assert bundle.receipt is not None and bundle.intent is not None  # noqa: PT018
+    intent = bundle.intent
+    if intent_too:
+        intent = sign(Kind.INTENT, {**intent.payload, "bounds": bounds}, key)
+    receipt = sign(Kind.RECEIPT, {**bundle.receipt.payload, "bounds": bounds, "intentDigest": intent.digest}, key)
+    forged = msgspec.structs.replace(bundle, receipt=receipt, intent=intent, acknowledgement=None, ledger=())
+    return next(step for step in sent.steps(forged) if step.failed)
 
 
 # --- for another department

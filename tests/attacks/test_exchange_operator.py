@@ -35,6 +35,7 @@ from exchange.store import Store
 from tests import papers
 from tests.attacks.conftest import REGISTRY, Attacked
 from tests.connectors.gate import POLICY, Gate, act, info_of, make_gate, reason
+from tests.connectors.test_shelf import renamed
 from tests.e2e.city import CONTRACTS, City
 from tests.e2e.steps import Fetching, refused
 from tests.papers import GATEWAY, PROVIDER, STEWARD, Cast, Papers, key
@@ -126,6 +127,30 @@ def test_it_grants_on_after_the_department_stopped_the_agreement(gate: Gate) -> 
     act(gate.client(), "suspend", gate.order(until=gate.clock() + 3600))
     gate.hear()  # the operator withholds the suspension: its stop list is empty
     gateway_refuses(gate, gate.ticket(), Reason.AGREEMENT_NOT_LIVE)
+
+
+def test_it_withholds_a_tightened_contract(gate: Gate) -> None:
+    """The department published a stricter version; the exchange goes on granting under the old one, which both
+    sides signed once, and shows the new one to nobody. The department ends it at its own gateway, for good: no
+    grant, no agreement of that name and no restart brings the old terms back."""
+    assert info_of(gate.client(), gate.ticket()).endpoints
+    stricter = papers.make(cast=gate.papers.cast, document=papers.document() | {"version": "9.0.0"})
+    assert stricter.agreed.document_digest != gate.papers.agreed.document_digest
+    act(gate.client(), "suspend", gate.order(until=None))
+    gate.hear()  # its stop list is empty, as if nothing had happened
+    gateway_refuses(gate, gate.ticket(), Reason.AGREEMENT_NOT_LIVE)
+    gate.stop()
+    gate.start()
+    gateway_refuses(gate, gate.ticket(), Reason.AGREEMENT_NOT_LIVE)
+    with pytest.raises(SluicegateError) as caught:
+        gate.state.salt(gate.papers.agreement.digest)
+    assert caught.value.reason is Reason.AGREEMENT_NOT_LIVE
+    # An agreement under the version that was withheld is served.
+    gate.papers = replace(stricter, agreement=renamed(stricter, "agreements/a-bbbbbbbbbb"))
+    gate.exchange.bundles[gate.papers.agreed.id] = gate.papers.bundle
+    gate.clock.now += 7 * papers.DAY  # the consumer's interval goes on under whatever agreement
+    gate.hear()
+    assert info_of(gate.client(), gate.ticket()).endpoints
 
 
 def test_it_hides_that_a_key_was_revoked(gate: Gate) -> None:

@@ -171,9 +171,17 @@ def test_an_issuer_whose_url_is_the_beginning_of_anothers(provider: Provider, ne
         door.shuts(provider.token(iss=spelling))
 
 
-def test_an_issuer_that_nobody_registered(door: Door) -> None:
-    """Only registered issuers are heard, however good their signature."""
-    door.shuts(Provider("https://login.nowhere.example").token())
+def test_an_issuer_that_nobody_registered(provider: Provider, door: Door) -> None:
+    """Only registered issuers are heard, however good their signature: neither one of their own, nor a registered
+    key's under another issuer's name. It is the name that is not found, whatever keys there are."""
+    nowhere = "https://login.nowhere.example"
+    for signer in (Provider(nowhere), provider):
+        for algorithm in ALGORITHMS:
+            for subject in (SCOUT, KEEPER):
+                refusal = door.shuts(signer.token(algorithm, iss=nowhere, sub=subject))
+                assert "issuer is not registered" in refusal.message
+    for nobody in ("", "%", "_" * len(ISSUER), "x" * 501, ISSUER + "\n", None, 0, {}, [ISSUER]):
+        assert "issuer is not registered" in door.shuts(provider.token(iss=nobody)).message
 
 
 # --- algorithms

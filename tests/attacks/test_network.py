@@ -10,18 +10,21 @@ import ssl
 import threading
 import time
 import warnings
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 from msgspec.structs import replace
 
-from connectors import tls
+from connectors import pull, tls
 from connectors.flight import MAX_ORDER
-from contracts.errors import Reason
+from contracts.errors import Reason, SluicegateError
 from exchange.client import Exchange
+from exchange.rpc.server import OPTIONS
 from tests.attacks.conftest import REGISTRY, Attacked
 from tests.attacks.wires import (
     ACK,
@@ -41,7 +44,7 @@ from tests.attacks.wires import (
     heard,
     trusting,
 )
-from tests.e2e.city import free_ports
+from tests.e2e.city import eventually, free_ports
 from tests.e2e.proxy import Proxy
 from tests.e2e.steps import Fetching, refused
 
@@ -80,45 +83,71 @@ def others_are_served(attacked: Attacked) -> None:
 # --- who is at the other end
 
 
+def answers_in_the_clear(port: int) -> bool:
+    """Whether anything but an alert of TLS comes back to who begins to speak gRPC in the clear."""
+    with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        plain.sendall(SHAKEN)
+        return heard(plain)[:1] not in (b"", b"\x15")
+
+
 @pytest.mark.parametrize("name", PORTS)
 def test_speaks_without_tls(attacked: Attacked, name: str) -> None:
     """Nothing is said in the clear, not even that gRPC is spoken here."""
-    with socket.create_connection(("127.0.0.1", port_of(attacked, name)), 10) as plain:
-        plain.sendall(SHAKEN)
-        said = heard(plain)
-    assert said[:1] in (b"", b"\x15"), "more than an alert of TLS"
+    assert not answers_in_the_clear(port_of(attacked, name))
+    # The same servers do answer where plaintext was asked for.
+    if name == "exchange":
+        plain = grpc.server(futures.ThreadPoolExecutor(1), options=OPTIONS)
+        port = plain.add_insecure_port("127.0.0.1:0")
+        plain.start()
+        assert answers_in_the_clear(port)
+        plain.stop(0).wait()
+    else:
+        with fl.FlightServerBase("grpc://127.0.0.1:0") as gateway:
+            assert answers_in_the_clear(gateway.port)
+
+
+def shakes_hands(port: int, version: ssl.TLSVersion) -> bool:
+    """Whether the server speaks this version of TLS with who offers no other."""
+    context = trusting()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    try:
+        with connected(port, context) as end:
+            return end.version() is not None
+    except (ssl.SSLError, ConnectionResetError):
+        return False
+
+
+OLD = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
 
 
 @pytest.mark.parametrize("name", PORTS)
-def test_offers_an_old_version_of_tls(attacked: Attacked, name: str) -> None:
-    """TLS 1.2 or 1.3, nothing older."""
-    for version, welcome in (
-        (ssl.TLSVersion.TLSv1, False),
-        (ssl.TLSVersion.TLSv1_1, False),
-        (ssl.TLSVersion.TLSv1_2, True),
-    ):
-        context = trusting()
-        context.set_ciphers("ALL:@SECLEVEL=0")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            context.minimum_version = context.maximum_version = version
-        if welcome:
-            with connected(port_of(attacked, name), context) as end:
-                assert end.version() == "TLSv1.2"
-        else:
-            with pytest.raises((ssl.SSLError, ConnectionResetError)), connected(port_of(attacked, name), context):
-                pass
+def test_offers_an_old_version_of_tls(attacked: Attacked, tmp_path: Path, name: str) -> None:
+    """TLS 1.2 or 1.3, nothing older; and whoever does speak the old versions would be found out."""
+    port = port_of(attacked, name)
+    assert [shakes_hands(port, version) for version in (*OLD, ssl.TLSVersion.TLSv1_2)] == [False, False, True]
+    with Stranger(tmp_path, tls.self_signed(now=int(time.time())), oldest=ssl.TLSVersion.TLSv1) as stranger:
+        assert [shakes_hands(stranger.port, version) for version in OLD] == [True, True]
 
 
 class Stranger:
     """A TLS server with a certificate of its own that keeps what it is told."""
 
-    def __init__(self, folder: Path, pair: tuple[bytes, bytes]) -> None:
+    def __init__(
+        self, folder: Path, pair: tuple[bytes, bytes], *, oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    ) -> None:
         (folder / "cert.pem").write_bytes(pair[0])
         (folder / "key.pem").write_bytes(pair[1])
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
         self._context.set_alpn_protocols(["h2"])
+        if oldest < ssl.TLSVersion.TLSv1_2:
+            self._context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._context.minimum_version = oldest
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.told, self.visitors = b"", 0
@@ -159,11 +188,7 @@ def test_answers_in_the_place_of_a_server(attacked: Attacked, tmp_path: Path, na
                 refused(planner.whoami, Reason.UNAVAILABLE)
         else:
             address = f"grpc+tls://localhost:{stranger.port}"
-            with (
-                fl.FlightClient(address, tls_root_certs=pinned.read_bytes()) as client,
-                pytest.raises(fl.FlightUnavailableError),
-            ):
-                client.get_flight_info(fl.FlightDescriptor.for_command(b"ticket"), fl.FlightCallOptions(timeout=5))
+            refused(lambda: pull.end(address, pinned.read_bytes(), b"the ticket"), Reason.UNAVAILABLE)
         assert stranger.visitors
         assert stranger.told == b""
 
@@ -171,12 +196,13 @@ def test_answers_in_the_place_of_a_server(attacked: Attacked, tmp_path: Path, na
 class Meddler(Proxy):
     """Passes everything on; once told to, it turns one bit of each answer."""
 
-    meddling = False
+    meddling, spoils = False, 0
 
     def spoilt(self, raw: bytes) -> bytes:
         """The bytes on their way to the client."""
         if not self.meddling:
             return raw
+        self.spoils += 1
         return raw[:-1] + bytes([raw[-1] ^ 1])
 
 
@@ -195,6 +221,17 @@ def test_flips_a_bit_on_the_way(attacked: Attacked, name: str) -> None:
         ask()
         meddler.meddling = True
         refused(ask, Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.INTERNAL)
+        assert meddler.spoils
+        meddler.meddling = False
+        eventually(lambda: answers(ask), "once nobody meddles any more, it answers again")
+
+
+def answers(ask: Any) -> bool:
+    try:
+        ask()
+    except SluicegateError:
+        return False
+    return True
 
 
 def _no_grant() -> tuple[Any, bytes]:

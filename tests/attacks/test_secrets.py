@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import gc
 import os
 import pickle
 import shutil
@@ -31,6 +32,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from connectors.gateway_records import Interval
 from connectors.keys import AgreementSecrets, KeyRing, MasterKey, hkdf_extract
 from connectors.order import ReleaseKey
 from contracts.envelope import Kind, SigningKey, sign
@@ -44,11 +46,14 @@ from exchange.connection import Connection, TokenSource
 from exchange.founding import found
 from exchange.hall import Hall
 from exchange.home import Home
+from tests import papers
 from tests.attacks.conftest import ARCHIVE, EVERYBODY, REGISTRY
 from tests.attacks.typed import typed
+from tests.connectors.gate import info_of, make_gate
 from tests.e2e.city import CONTRACTS, ROOT, City
 from tests.e2e.conftest import people
 from tests.e2e.steps import Fetching
+from tests.exchange.town import Town
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks")]
 
@@ -432,6 +437,56 @@ def test_what_holds_a_secret_says_nothing_of_it(read: Read) -> None:
             assert token.count(".") == 2
             assert token not in shown
         assert read.marks.leaks(repr(holder), raw) + derived.leaks(repr(holder), raw) == []
+
+
+OURS = ("contracts", "connectors", "exchange")
+HOLD = {"Gateway", "GatewayState", "KeyRing", "MasterKey", "SigningKey", "Release", "OpenTransfer", "Hall", "Plan"}
+
+
+def alive() -> Iterator[object]:
+    """Every object of the product's classes in this process, whether the collector tracks it or something holds it."""
+    seen: set[int] = set()
+    waiting: list[object] = gc.get_objects()
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, type) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if type(found).__module__.partition(".")[0] in OURS:
+            yield found
+            waiting.extend(gc.get_referents(found))
+
+
+def test_no_object_alive_says_what_it_holds(tmp_path: Path) -> None:
+    """A gateway and an exchange that live in this process, in the middle of their work, with everything they are
+    made of: no `repr` and no `str` of any object shows a key, a salt or a cell."""
+    gate, town = make_gate(tmp_path, part_bytes=16 << 10), Town(tmp_path / "town")
+    gate.start()
+    try:
+        info = info_of(gate.client(), gate.ticket())
+        reader = gate.client().do_get(info.endpoints[0].ticket)
+        with pytest.raises(fl.FlightError):
+            info_of(gate.client(), gate.ticket(expires=rfc3339(gate.clock())))
+        town.announce("gateway", town.pull("analyst", town.agreement()).name)
+        marks = Marks()
+        marks.add("master key", "nowhere", bytes.fromhex((tmp_path / "keys" / "master.key").read_text()))
+        marks.add("salt", "nowhere", gate.state.salt(gate.papers.agreement.digest))
+        for name, key in (("gateway", papers.key(papers.GATEWAY)), ("grant", town.hall.grant_key)):
+            private = key.unsafe_private_jwk()["d"]
+            marks.add(f"{name} key", "nowhere", base64.urlsafe_b64decode(private + "="))
+        marks.add("cell", "nowhere", b"CID0", b"NAME0")
+        leaky = Interval("metro", "visits", gate.state.salt(gate.papers.agreement.digest).hex(), "r", "CID000042", 0)
+        shown, leaks = set(), []
+        for found in alive():
+            kind = type(found).__name__
+            shown.add(kind)
+            leaks += [(found is leaky, leak) for leak in marks.leaks(kind, f"{found!r} {found}".encode())]
+        assert HOLD - shown == set()
+        assert [leak for mine, leak in leaks if not mine] == []
+        assert {leak.partition(" of ")[0] for _, leak in leaks} == {"salt", "cell"}, "a leak would be seen"
+        reader.cancel()
+    finally:
+        gate.stop()
 
 
 # --- files

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -243,8 +244,25 @@ def test_verify_goes_through_its_steps(cli: Commands, pulled: Path) -> None:
     bare = cli("verify", f"{pulled}.receipt.json", "--as", "planner")
     assert "1 not shown; --data FILE checks the data too" in bare.out.splitlines()[-1]
     value = cli("verify", f"{pulled}.receipt.json", "--as", "planner", "--output", "json").json
-    assert value["stands"] is True
+    assert (value["stands"], value["ledger"]) == (True, True)
     assert [step["number"] for step in value["steps"]] == list(range(1, len(value["steps"]) + 1))
+
+
+def test_evidence_without_its_ledger_does_not_stand_unless_that_is_accepted(
+    cli: Commands, pulled: Path, tmp_path: Path
+) -> None:
+    whole = EvidenceBundle.from_bytes(Path(f"{pulled}.receipt.json").read_bytes())
+    torn = tmp_path / "torn.json"
+    torn.write_bytes(msgspec.structs.replace(whole, ledger=()).to_bytes())
+    said = cli("verify", torn, "--as", "planner", code=8)
+    assert "IT DOES NOT STAND" in said.out
+    assert "no checkpoint proves when" in said.err
+    assert "--without-ledger" in said.err
+    told = cli("verify", torn, "--as", "planner", "--output", "json", code=8).json
+    assert (told["stands"], told["ledger"]) == (False, False)
+    said = cli("verify", torn, "--without-ledger", "--as", "planner")
+    assert said.out.splitlines()[-1].startswith("it stands WITHOUT THE LEDGER: ")
+    assert "no checkpoint proves when" in said.err
 
 
 def test_verify_needs_a_trust_file_and_nothing_else(cli: Commands, pulled: Path, tmp_path: Path) -> None:

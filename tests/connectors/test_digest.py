@@ -19,7 +19,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.digest import ContentDigest, Hash, arrow_type, of_file
+from connectors.digest import ContentDigest, Hash, arrow_type, demand_sound, of_file
 from contracts.dtypes import BOOLEAN, DATE, FLOAT64, INT32, INT64, STRING, UINT64, DType, timestamp
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import PartDigest
@@ -251,3 +251,17 @@ def test_files_that_cannot_be_hashed_are_refused(tmp_path: Path, content: bytes)
     with pytest.raises(SluicegateError) as caught:
         of_file(path, [("a", "int64")], [PartDigest(rows=1, digest="")], "blake3")
     assert caught.value.reason in (Reason.DATA_INVALID, Reason.INVALID_ARGUMENT)
+
+
+def test_a_batch_of_fewer_rows_than_none_is_refused() -> None:
+    """Arrow calls it valid where there are no columns, and whoever counts what is still awaited is led astray."""
+    honest = pa.RecordBatch.from_struct_array(pa.array([{}] * 4_800, pa.struct([])))
+    raw = honest.serialize().to_pybytes()
+    rows = struct.pack("<q", 4_800)
+    assert raw.count(rows) == 1
+    lied = pa.ipc.read_record_batch(pa.py_buffer(raw.replace(rows, struct.pack("<q", -1))), honest.schema)
+    lied.validate(full=True)
+    with pytest.raises(SluicegateError) as caught:
+        demand_sound(lied)
+    assert caught.value.reason is Reason.DATA_INVALID
+    demand_sound(honest)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.gateway_state import GatewayState, Interval, StoredTransfer
+from connectors.gateway_records import Interval, StoredTransfer
+from connectors.gateway_state import GatewayState
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.errors import Reason, SluicegateError

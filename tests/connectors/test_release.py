@@ -61,6 +61,10 @@ class Held:
     def __init__(self, frame: pl.DataFrame) -> None:
         self.frame = frame
 
+    def state(self) -> str:
+        """See Source."""
+        return str(self.frame.hash_rows().sum())
+
     def schema(self) -> Schema:
         """See Source."""
         return {name: sources.base.dtype_of(dtype) for name, dtype in self.frame.schema.items()}

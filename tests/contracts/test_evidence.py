@@ -14,7 +14,7 @@ from contracts import evidence
 from contracts.agreement_checks import AGREEMENT_CHECKS
 from contracts.envelope import Kind
 from contracts.errors import Reason, SluicegateError
-from contracts.evidence import EvidenceBundle, succeeded, verify, verify_ledger
+from contracts.evidence import EvidenceBundle, proven, succeeded, verify, verify_ledger
 from contracts.instants import rfc3339
 from contracts.receipt_checks import RECEIPT_CHECKS
 from contracts.steps import Step
@@ -41,9 +41,21 @@ OTHER = "sha256:" + "0" * 64
 
 
 def judged(
-    papers: Papers = PAPERS, *, at: int = LATER, content: str | None = CONTENT, trust: Any = None, **changed: Any
+    papers: Papers = PAPERS,
+    *,
+    at: int = LATER,
+    content: str | None = CONTENT,
+    trust: Any = None,
+    without_ledger: bool = False,
+    **changed: Any,
 ) -> tuple[Step, ...]:
-    return verify(papers.evidence(**changed), trust or papers.trust, content_digest=content, at=at)
+    return verify(
+        papers.evidence(**changed),
+        trust or papers.trust,
+        content_digest=content,
+        at=at,
+        without_ledger=without_ledger,
+    )
 
 
 def failures(steps: tuple[Step, ...]) -> dict[str, str]:
@@ -86,12 +98,28 @@ def test_the_file_reads_back():
 
 @pytest.mark.parametrize("missing", ["grant", "acknowledgement", "ledger"])
 def test_papers_that_may_be_missing_are_reported_and_never_ok(missing):
-    steps = judged(**{missing: () if missing == "ledger" else None})
+    steps = judged(**{missing: () if missing == "ledger" else None}, without_ledger=True)
     assert succeeded(steps)
+    assert proven(steps) == (missing != "ledger")
     unseen = [step for step in steps if not step.ok]
     assert unseen
     assert not any(step.shown or step.required for step in unseen)
     assert all(step.detail.startswith(("not shown: ", "not checked: ")) for step in unseen)
+
+
+def test_without_its_proof_in_the_ledger_evidence_does_not_stand():
+    """Who steals a gateway's key and hides its revocation can sign all but that; so can who dates papers back."""
+    steps = judged(ledger=())
+    assert not succeeded(steps)
+    assert not proven(steps)
+    assert [(step.number, step.detail.split(":")[0]) for step in steps if step.failed] == [
+        (1, "not shown"),
+        (2, "not checked"),
+    ]
+    # An entry that names another paper of this transfer, but not the receipt, is no proof of it either.
+    entry = PAPERS.ledger_proof("transfer.announced", PAPERS.intent)
+    assert not succeeded(judged(ledger=(entry,)))
+    assert not succeeded(judged(ledger=(entry,), without_ledger=True))
 
 
 def test_without_data_the_last_step_says_so():
@@ -396,10 +424,13 @@ PAPER_NAMES = ["agreement", "grant", "intent", "receipt", "acknowledgement", "le
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sets(st.sampled_from(["agreement", "grant", "intent", "receipt", "acknowledgement", "ledger"])), st.booleans()
+    st.sets(st.sampled_from(["agreement", "grant", "intent", "receipt", "acknowledgement", "ledger"])),
+    st.booleans(),
+    st.booleans(),
 )
-def test_success_needs_exactly_the_required_papers(missing, with_data):
+def test_success_needs_exactly_the_required_papers(missing, with_data, without_ledger):
     changed = {name: () if name == "ledger" else None for name in missing}
-    steps = judged(content=CONTENT if with_data else None, **changed)
-    assert succeeded(steps) == (not missing & {"agreement", "intent", "receipt"})
+    steps = judged(content=CONTENT if with_data else None, without_ledger=without_ledger, **changed)
+    needed = {"agreement", "intent", "receipt"} | (set() if without_ledger else {"ledger"})
+    assert succeeded(steps) == (not missing & needed)
     assert [step.number for step in steps] == list(range(1, len(steps) + 1))

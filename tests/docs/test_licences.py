@@ -12,26 +12,19 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools import sbom
+from tools.sbom import CONCLUDED, licence
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 
 PERMISSIVE = {
     *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "PSF-2.0", "Zlib"),
 }
-# How distributions without an SPDX expression spell theirs.
-SPELLINGS = {
-    "3-Clause BSD License": "BSD-3-Clause",
-    "Apache 2.0": "Apache-2.0",
-    "Apache License 2.0": "Apache-2.0",
-    "Apache Software License": "Apache-2.0",
-    "BSD 2-Clause License": "BSD-2-Clause",
-    "ISC License": "ISC",
-    "MIT License": "MIT",
-}
 EXCEPTIONS = {
     "hypothesis": ("MPL-2.0", "runs the tests; not part of the product"),
     "pathspec": ("Mozilla Public License 2.0 (MPL 2.0)", "needed by the type checker; not part of the product"),
-    "polars-hash": ("", "says nothing in its metadata; its repository has the MIT licence"),
+    "polars-hash": ("", CONCLUDED["polars-hash"][1]),
     "psycopg": ("LGPL-3.0-only", "an option, installed by who uses PostgreSQL; used unchanged, as a library"),
     "psycopg-binary": ("LGPL-3.0-only", "as psycopg"),
 }
@@ -40,10 +33,10 @@ OURS = {"sluicegate", "pip"}  # pip comes with the environment
 _ENTRY = re.compile(r"^([A-Za-z0-9].*?) *\\?\n((?: {4}.*\n?)*)", re.MULTILINE)
 
 
-def locked() -> dict[Requirement, list[str]]:
-    """Every entry of the lock, with its hashes."""
+def locked(lock: Path = LOCK) -> dict[Requirement, list[str]]:
+    """Every entry of a lock, with its hashes."""
     return {
-        Requirement(entry): re.findall(r"--hash=(\S+)", hashes) for entry, hashes in _ENTRY.findall(LOCK.read_text())
+        Requirement(entry): re.findall(r"--hash=(\S+)", hashes) for entry, hashes in _ENTRY.findall(lock.read_text())
     }
 
 
@@ -62,28 +55,16 @@ def installed() -> dict[str, Distribution]:
     return {name: each for name, each in found.items() if name not in OURS}
 
 
-def licence(found: Distribution) -> str:
-    """What its metadata says, as an SPDX expression where that can be told."""
-    metadata = found.metadata
-    if expression := metadata["License-Expression"]:
-        return str(expression)
-    told = str(metadata["License"] or "").strip()
-    if told and "\n" not in told:
-        return SPELLINGS.get(told, told)
-    classes = [value for value in metadata.get_all("Classifier", []) if value.startswith("License ::")]
-    said = [value.rpartition(" :: ")[2] for value in classes]
-    return " AND ".join(SPELLINGS.get(each, each) for each in said)
-
-
 def permissive(expression: str) -> bool:
     """Whether some way to read the expression has permissive licences only."""
     ways = expression.split(" OR ")
     return any(all(part in PERMISSIVE for part in way.split(" AND ")) for way in ways)
 
 
-def test_everything_locked_has_hashes_and_one_version() -> None:
-    entries = locked()
-    assert len(entries) > 50
+@pytest.mark.parametrize(("lock", "least"), [(LOCK, 50), (sbom.LOCK, 20)], ids=["product", "bill of materials"])
+def test_everything_locked_has_hashes_and_one_version(lock: Path, least: int) -> None:
+    entries = locked(lock)
+    assert len(entries) > least
     for entry, hashes in entries.items():
         assert re.fullmatch(r"==[\w.!+]+", str(entry.specifier)), entry
         assert hashes, entry
@@ -110,6 +91,20 @@ def test_its_licence_is_permissive(name: str) -> None:
         assert said == EXCEPTIONS[name][0], f"{name} changed its licence: {said}"
     else:
         assert permissive(said), f"{name}: {said or 'no licence'}"
+
+
+def test_the_bill_of_materials_leaves_no_licence_out() -> None:
+    """Also of what the generator finds no licence for: what is said here, or concluded and marked as that."""
+    named = installed()
+    bill = {"components": [{"name": name, "version": found.version} for name, found in named.items()]}
+    assert sbom.unlicensed(bill) == sorted(f"{name} {found.version}" for name, found in named.items())
+    sbom.licensed(bill)
+    assert sbom.unlicensed(bill) == []
+    told = {each["name"]: each["licenses"][0] for each in bill["components"]}
+    assert told["polars-hash"]["license"] == {"id": "MIT", "acknowledgement": "concluded"}
+    assert told["protobuf"]["license"] == {"id": "BSD-3-Clause", "acknowledgement": "declared"}
+    assert set(CONCLUDED) <= set(named)
+    assert not any(licence(named[name]) for name in CONCLUDED)
 
 
 def test_every_exception_is_still_needed() -> None:
