@@ -198,6 +198,8 @@ class Day:
                 return False
             consumer.kill()
             return True
+        if victim not in self.city.town.processes:
+            return False
         self.city.town.kill(victim)
         return True
 

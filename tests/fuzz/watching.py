@@ -11,8 +11,8 @@ import logging
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from contracts.errors import SluicegateError
 from tests.attacks.marks import spellings
@@ -27,16 +27,12 @@ class Find(AssertionError):
     """Something that should not have happened."""
 
 
-@dataclass
 class Heard(logging.Handler):
-    """What was logged since one last asked."""
+    """What was logged since one last asked; the last thousand lines of it."""
 
-    lines: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    __hash__ = logging.Handler.__hash__
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=1000)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
@@ -44,7 +40,8 @@ class Heard(logging.Handler):
 
     def taken(self) -> list[str]:
         """The lines, which are forgotten."""
-        lines, self.lines = self.lines, []
+        lines = list(self.lines)
+        self.lines.clear()
         return lines
 
 
@@ -55,7 +52,7 @@ class Watch:
     def __init__(self, marks: Iterable[bytes] = ()) -> None:
         self.marks = {mark for one in marks for mark in (spellings(one) if len(one) == 32 else {one})}
         self.heard = Heard()
-        self.slowest, self.largest, self._peak = 0.0, 0, 0
+        self.slowest, self.largest, self._peak, self._began = 0.0, 0, 0, 0.0
         log = logging.getLogger("sluicegate")
         log.setLevel(logging.DEBUG)
         log.propagate = False
