@@ -34,6 +34,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
 from exchange import evidence
 from exchange.home import Founder
+from exchange.processes import START_TIMEOUT
 from exchange.pulling import digest_by_receipt
 from tests.e2e.city import CONTRACTS, ROOT, City, eventually
 from tests.e2e.conftest import people
@@ -208,7 +209,23 @@ class Day:
         if not self._pending():
             for name in SERVERS:
                 if name not in self.city.town.processes:
-                    self.city.start(name)
+                    self._start(name)
+
+    def _start(self, name: str) -> None:
+        """Start one again. One that does not get there says where it stands and ends."""
+        silent = threading.Timer(START_TIMEOUT - 10, lambda: self._abort(name))
+        silent.start()
+        try:
+            self.city.start(name)
+        except SluicegateError as error:
+            raise AssertionError(f"{name} does not start again: {error}{self.last_words()}") from error
+        finally:
+            silent.cancel()
+
+    def _abort(self, name: str) -> None:
+        process = self.city.town.processes.get(name)
+        if process is not None:
+            process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER it writes what each thread does
 
     def _repeated(self, do: Callable[[], object]) -> int:
         """Do it, again and again while that is what a person would do; how often it took."""
@@ -226,7 +243,7 @@ class Day:
 
     def last_words(self) -> str:
         """What each process said last."""
-        ends = {name: self.city.log(name).splitlines()[-12:] for name in SERVERS}
+        ends = {name: self.city.log(name).splitlines()[-60:] for name in SERVERS}
         return "".join(f"\n--- {name}\n" + "\n".join(lines) for name, lines in ends.items())
 
     def check(self) -> None:
@@ -293,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", flush=True)
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # for the processes of the day, see `Day._start`
     with tempfile.TemporaryDirectory() as folder, Day.begun(Path(folder), seed) as day:
         kills, began = 0, time.monotonic()
         for number in itertools.count():

@@ -59,7 +59,8 @@ class Watch:
         log.addHandler(self.heard)
 
     def begin(self) -> None:
-        """Before an input."""
+        """Before an input; what was logged earlier is nobody's."""
+        self.heard.lines.clear()
         self._peak = _peak()
         self._began = time.process_time()
 
