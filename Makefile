@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check unit setup format proto reference fuzz soak bench mutations sbom lock clean
+.PHONY: demo test check unit setup format proto reference fuzz fuzz-million soak bench mutations sbom lock clean
 
 demo: setup            ## run the main job end to end on embedded defaults
 	$(BIN)/python -m examples.demo
@@ -54,6 +54,9 @@ fuzz: setup            ## strangers' bytes at every entrance, guided by coverage
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
 	[ -d .tools/fuzz ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .tools/fuzz atheris==3.0.0
 	PYTHONPATH=.tools/fuzz $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),12)
+
+fuzz-million: setup    ## work off what the project's million inputs still lack; counts them in tests/fuzz/history.tsv
+	$(BIN)/python -m tests.fuzz.run --owed --plain
 
 soak: setup            ## a long day of power cuts; KILLS of them
 	$(BIN)/python -m tests.attacks.day --kills $(or $(KILLS),200)

@@ -62,27 +62,24 @@ class Outbox:
     def deliver(self, transfer: str) -> None:
         """Deliver one transfer's reports now, in order. Raises what the exchange answered, or
         UNAVAILABLE; a report that was not rejected stays in the outbox then."""
-        for report in self._state.reports_of(transfer):
-            self._send_once(report)
+        with self._sending:
+            for report in self._state.reports_of(transfer):
+                self._send(report)
 
     def deliver_all(self) -> bool:
         """One round over the outbox; whether it is empty now."""
         after = 0
-        while batch := self._state.reports(after):
-            for report in batch:
+        while True:
+            with self._sending:  # looked up in here too: nobody else sends the same report meanwhile
+                report = next(iter(self._state.reports(after, 1)), None)
+                if report is None:
+                    return self._state.outbox_size()[0] == 0
                 after = report.id
                 try:
-                    self._send_once(report)
+                    self._send(report)
                 except SluicegateError as error:
                     if error.reason in UNREACHABLE:
                         return False
-        return self._state.outbox_size()[0] == 0
-
-    def _send_once(self, report: Report) -> None:
-        """Send it, unless another thread did so meanwhile."""
-        with self._sending:
-            if report.id in {waiting.id for waiting in self._state.reports_of(report.transfer)}:
-                self._send(report)
 
     def _send(self, report: Report) -> None:
         try:

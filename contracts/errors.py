@@ -141,6 +141,11 @@ TRAITS: Mapping[Reason, Traits] = {
 # fmt: on
 
 
+def printable(text: str) -> str:
+    """The text with a question mark for every character that is not shown as itself."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One thing wrong with an input, precise enough to mend it.
@@ -156,6 +161,10 @@ class Violation:
     line: int | None = None
     code: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("path", "message", "hint"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
     def __str__(self) -> str:
         where = self.path if self.line is None else f"line {self.line}: {self.path}"
         return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
@@ -166,7 +175,8 @@ class SluicegateError(Exception):
     """The one exception of this product.
 
     `message` is one sentence for a person; `violations` every single finding; `metadata` short facts
-    for machines (limits, states, ids). Raise it with the narrowest reason there is.
+    for machines (limits, states, ids). Raise it with the narrowest reason there is. Whatever they quote of
+    an input, no terminal or log obeys it: control and format characters are replaced here.
     """
 
     reason: Reason
@@ -175,7 +185,9 @@ class SluicegateError(Exception):
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.message = printable(self.message)
         self.violations = tuple(self.violations)
+        self.metadata = {name: printable(value) for name, value in self.metadata.items()}
         Exception.__init__(self, self.message)
 
     @property

@@ -308,6 +308,8 @@ def countersign(hall: Hall, principal: Principal, call: Call | None, document: E
     if "gateway" not in principal.roles:
         raise SluicegateError(Reason.ROLE_MISSING, "only a gateway countersigns checkpoints")
     head = trust.read(merkle.Checkpoint, document, Reason.INVALID_ARGUMENT)
+    if not 0 <= head.tree_size <= merkle.MAX_SIZE:  # a database has no such number
+        raise SluicegateError(Reason.INVALID_ARGUMENT, "a checkpoint cannot be of that size")
     name = f"ledger/checkpoints/{head.tree_size}"
     with hall.store.transaction() as tx:
         known = _checkpoint(tx, head.tree_size)

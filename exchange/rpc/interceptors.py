@@ -23,7 +23,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from contracts.errors import Reason, SluicegateError
 from exchange.identity import Authenticator, Principal
@@ -38,12 +37,12 @@ NO_DEADLINE = 10**9  # time_remaining() of a call without deadline is about 9.2e
 # Reflection is open to anybody and its stream holds a thread: so many at once, for so many seconds.
 REFLECTIONS, REFLECTION_LIFE = 4, 30.0
 MESSAGE_WITHIN = 5.0  # seconds that the message of a call may take
+UNREADABLE = "the bytes of the call are not a message of its kind"
 MOMENT = 0.25  # seconds that a call may wait for the turn to read its message
 # Exit codes of refusals, which the use cases put on record: allowed to act, by the contract, in that state.
 REFUSED = (4, 5, 6)
 # gRPC codes of what is no caller's fault, so that its cause belongs into the log.
 OUR_FAULT = ("INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-_UNREADABLE = object()
 
 _caller: ContextVar[Principal] = ContextVar("caller")
 
@@ -89,6 +88,50 @@ class RateLimit:
             )
 
 
+class _Unread:
+    """Bytes in the place of a message."""
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """The deserializer, which says `_Unread` of what is no message. Whatever it raises, the library answers
+    itself, and keeps the call for as long as its connection lives: 200 of them and the connection is dead."""
+
+    def read(raw: bytes) -> Any:
+        try:
+            return deserialize(raw)
+        except Exception:  # noqa: BLE001 - what a parser raises is its own affair
+            return _Unread()
+
+    return read
+
+
+def _refuse_unread(request: Any, context: grpc.ServicerContext) -> None:
+    if isinstance(request, _Unread):
+        unread = SluicegateError(Reason.INVALID_ARGUMENT, UNREADABLE)
+        context.abort_with_status(to_status(unread, str(uuid.uuid4())))
+
+
+def _read_ones(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    for request in requests:
+        _refuse_unread(request, context)
+        yield request
+
+
+def _unread_refused(handler: Any) -> Any:
+    """The handler of a call that nothing else surrounds, which refuses what is no message."""
+    make, act = (
+        (grpc.unary_stream_rpc_method_handler, handler.unary_stream)
+        if handler.response_streaming
+        else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
+    )
+
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        _refuse_unread(request, context)
+        return act(request, context)
+
+    return make(call, _reading(handler.request_deserializer), handler.response_serializer)
+
+
 class Surround(grpc.ServerInterceptor):
     """The one interceptor of the exchange."""
 
@@ -116,8 +159,10 @@ class Surround(grpc.ServerInterceptor):
         """Wrap the handler of one call, whatever its kind."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(HEALTH):
+        if handler is None:
             return handler
+        if method.startswith(HEALTH):
+            return _unread_refused(handler)
         if method.startswith(REFLECTION):
             return self._reflected(handler)
         # On the wire a single message is a stream of one: read as a stream, it is read when we ask for it.
@@ -128,7 +173,7 @@ class Surround(grpc.ServerInterceptor):
                     yield from handler.unary_stream(self._message(requests, context, self._beginning), context)
 
             return grpc.stream_stream_rpc_method_handler(
-                stream, _lenient(handler.request_deserializer), handler.response_serializer
+                stream, _reading(handler.request_deserializer), handler.response_serializer
             )
 
         def unary(requests: Any, context: grpc.ServicerContext) -> Any:
@@ -136,7 +181,7 @@ class Surround(grpc.ServerInterceptor):
                 return handler.unary_unary(self._message(requests, context, self._arriving), context)
 
         return grpc.stream_unary_rpc_method_handler(
-            unary, _lenient(handler.request_deserializer), handler.response_serializer
+            unary, _reading(handler.request_deserializer), handler.response_serializer
         )
 
     @staticmethod
@@ -148,8 +193,8 @@ class Surround(grpc.ServerInterceptor):
             timer.start()
             try:
                 for request in requests:
-                    if request is _UNREADABLE:
-                        raise SluicegateError(Reason.INVALID_ARGUMENT, "the bytes are no message of this method")
+                    if isinstance(request, _Unread):
+                        raise SluicegateError(Reason.INVALID_ARGUMENT, UNREADABLE)
                     return request
             finally:
                 timer.cancel()
@@ -164,12 +209,14 @@ class Surround(grpc.ServerInterceptor):
             timer.daemon = True
             timer.start()
             try:
-                yield from handler.stream_stream(requests, context)
+                yield from handler.stream_stream(_read_ones(requests, context), context)
             finally:
                 timer.cancel()
                 self._reflections.release()
 
-        return grpc.stream_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(
+            stream, _reading(handler.request_deserializer), handler.response_serializer
+        )
 
     @contextlib.contextmanager
     def _around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
@@ -225,19 +272,6 @@ class Surround(grpc.ServerInterceptor):
                 f"the deadline is {remaining:.0f} s away; at most {self._max_deadline} s are allowed",
                 metadata=most,
             )
-
-
-def _lenient(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """A deserializer that says so of bytes that are no message. Of an exception the library would make
-    INTERNAL, a fault of ours, and write a traceback into the log."""
-
-    def tried(raw: bytes) -> Any:
-        try:
-            return read(raw)
-        except DecodeError:
-            return _UNREADABLE
-
-    return tried
 
 
 def _bearer(context: grpc.ServicerContext) -> str:

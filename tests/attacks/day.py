@@ -1,16 +1,18 @@
-"""A working day under power cuts: publish, request, approve, pull, acknowledge, and a kill -9 at a random
-moment of it. Whoever was cut off starts again and does what a person would: the same thing once more.
+"""A working day under power cuts: publish, request, approve, pull, acknowledge, and kills (-9) at random
+moments of it. Whoever was cut off starts again and does what a person would: the same thing once more.
 
     python -m tests.attacks.day --kills 200
 
 Afterwards nothing that was answered is lost, nothing was granted or served twice, the ledger verifies,
-and the receipts of gateway, exchange and consumer and the consumer's files say the same.
+the receipts of gateway, exchange and consumer and the consumer's files say the same, and the evidence
+beside each file stands. A day that fails says what every process said last.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -25,30 +27,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
+from contracts import evidence as law
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
+from exchange import evidence
 from exchange.home import Founder
+from exchange.processes import START_TIMEOUT
 from exchange.pulling import digest_by_receipt
 from tests.e2e.city import CONTRACTS, ROOT, City, eventually
 from tests.e2e.conftest import people
 
 GATEWAY, ROWS = "registry-1", 6_000
+UNREACHED = 7  # exit code of a command that found nobody
 PEOPLE = (
     Founder("city-data-office", PartyKind.COORDINATION, {"auditor@cdo.example": ("auditor",)}),
     Founder("registry-office", PartyKind.DEPARTMENT, {"keeper@registry.example": ("steward", "admin")}, GATEWAY),
     Founder("harbour-analytics", PartyKind.COMPANY, {"analyst@harbour.example": ("requester", "admin")}),
 )
-# Steps, and about how long they take: a moment in there is where somebody is struck.
-STEPS = {"publishing": 0.1, "requesting": 0.05, "approving": 0.15, "pulling": 1.5}
-VICTIMS = ("exchange", GATEWAY, "consumer")
+# Steps, how often somebody is struck during one, and about how long it takes until that was measured.
+STEPS = {"publishing": (0.4, 0.1), "requesting": (0.4, 0.05), "approving": (0.6, 0.15), "pulling": (1.0, 0.4)}
+COMMAND = 1.5  # about how long a pull takes that is a process of its own
+SERVERS = ("exchange", GATEWAY)
 PATIENCE = 60.0
 # What a person waits for, or repeats the step after; anything else is a failure of the day.
 PASSING = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.CANCELLED, Reason.CONTROL_PLANE_SILENT})
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -61,7 +65,11 @@ class Day:
     answered: dict[str, str] = field(default_factory=dict)  # resource -> what it must at least be now
     files: dict[str, Path] = field(default_factory=dict)  # transfer -> the file that was pulled
     cuts: Counter[str] = field(default_factory=Counter)
+    took: dict[str, float] = field(default_factory=dict)  # seconds of a step that nobody disturbed
+    _step: str = ""
+    _timer: threading.Timer | None = None
     _consumer: subprocess.Popen[str] | None = None
+    _by_command: bool = False
 
     @classmethod
     @contextlib.contextmanager
@@ -76,32 +84,41 @@ class Day:
             people(ROWS).write_parquet(folder / "people.parquet")
             yield cls(city, folder, random.Random(seed))
 
-    def round(self, number: int) -> str:
-        """One dataset's way from its contract to a consumer's file, with one kill at a random moment of a
-        random step; who was killed, and during which step it was."""
-        victim = self.chance.choice(VICTIMS)
-        aim = "pulling" if victim == "consumer" else self.chance.choice(list(STEPS))
-        step, struck = [""], list[str]()
+    def round(self, number: int, most: int = len(STEPS)) -> list[str]:
+        """One dataset's way from its contract to a consumer's file, with kills at random moments of it, `most`
+        at the most; who was killed, and during which step it was."""
+        struck: list[str] = []
+        for name, do in self._steps(number):
+            self._step = name
+            self._by_command = False
+            if len(struck) < most and not self._pending() and self.chance.random() < STEPS[name][0]:
+                self._aim(name, struck)
+            began = time.monotonic()
+            if self._repeated(do) == 1:
+                self.took["command" if self._by_command else name] = time.monotonic() - began
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+        self._mend()
+        self.cuts.update(struck or ["nobody"])
+        return struck
+
+    def _pending(self) -> bool:
+        return self._timer is not None and self._timer.is_alive()
+
+    def _aim(self, step: str, struck: list[str]) -> None:
+        """Let somebody be killed at a random moment from now on: during this step, or soon after."""
+        victim = self.chance.choice((*SERVERS, "consumer") if step == "pulling" else SERVERS)
+        # Who is to be killed alone has to be a process; everybody else is spared its start.
+        self._by_command = victim == "consumer"
+        longest = self.took.get("command", COMMAND) if self._by_command else self.took.get(step, STEPS[step][1])
 
         def strike() -> None:
             if self._kill(victim):
-                struck.append(step[0])
+                struck.append(f"{victim} while {self._step}")
 
-        timer = threading.Timer(self.chance.uniform(0, STEPS[aim]), strike)
-        try:
-            for name, do in self._steps(number):
-                step[0] = name
-                if name == aim:
-                    timer.start()
-                self._repeated(do, lambda: self._mend(timer, victim))
-        finally:
-            timer.cancel()
-            if timer.ident is not None:
-                timer.join()
-            self._mend(timer, victim)
-        what = f"{victim} while {struck[0]}" if struck else "nobody"
-        self.cuts[what] += 1
-        return what
+        self._timer = threading.Timer(self.chance.uniform(0, longest), strike)
+        self._timer.start()
 
     def _steps(self, number: int) -> Iterator[tuple[str, Callable[[], object]]]:
         """What people do, one after another; each may be done again when its answer was lost."""
@@ -149,6 +166,13 @@ class Day:
         analyst = self.city.exchange("analyst")
         (agreement,) = [found.name for found in analyst.agreements() if found.dataset.endswith(f"/{dataset}")]
         out = self.folder / f"{dataset}.parquet"
+        transfer = self._pull_by_command(agreement, out) if self._by_command else self._pull_here(agreement, out)
+        self.files[transfer], self.answered[transfer] = out, "ACKNOWLEDGED"
+
+    def _pull_here(self, agreement: str, out: Path) -> str:
+        return self.city.exchange("analyst").pull(agreement, to=out, overwrite=True).transfer
+
+    def _pull_by_command(self, agreement: str, out: Path) -> str:
         words = ("pull", agreement, "--out", out, "--overwrite", "--as", "analyst", "--output", "json")
         self._consumer = subprocess.Popen(
             [sys.executable, "-m", "exchange.cli.main", *map(str, words)],
@@ -160,11 +184,12 @@ class Day:
         )
         said, errors = self._consumer.communicate(timeout=PATIENCE)
         code = self._consumer.returncode
-        if code in (-signal.SIGKILL, 7):
-            raise SluicegateError(Reason.UNAVAILABLE, "cut off")
+        if code == -signal.SIGKILL:
+            raise SluicegateError(Reason.UNAVAILABLE, "the consumer was cut off")
+        if code == UNREACHED:
+            raise SluicegateError(Reason.UNAVAILABLE, f"the command said: {errors[-400:]}")
         assert code == 0, errors
-        transfer = json.loads(said)["transfer"]
-        self.files[transfer], self.answered[transfer] = out, "ACKNOWLEDGED"
+        return str(json.loads(said)["transfer"])
 
     def _kill(self, victim: str) -> bool:
         """End it as a power cut would; whether it ran."""
@@ -174,24 +199,52 @@ class Day:
                 return False
             consumer.kill()
             return True
+        if victim not in self.city.town.processes:
+            return False
         self.city.town.kill(victim)
         return True
 
-    def _mend(self, timer: threading.Timer, victim: str) -> None:
-        """Start again what was killed."""
-        if victim != "consumer" and not timer.is_alive() and victim not in self.city.town.processes:
-            self.city.start(victim)
+    def _mend(self) -> None:
+        """Start again who was killed, unless the blow is still to fall."""
+        if not self._pending():
+            for name in SERVERS:
+                if name not in self.city.town.processes:
+                    self._start(name)
 
-    def _repeated(self, do: Callable[[], T], mend: Callable[[], None]) -> T:
-        end = time.monotonic() + PATIENCE
+    def _start(self, name: str) -> None:
+        """Start one again. One that does not get there says where it stands and ends."""
+        silent = threading.Timer(START_TIMEOUT - 10, lambda: self._abort(name))
+        silent.start()
+        try:
+            self.city.start(name)
+        except SluicegateError as error:
+            raise AssertionError(f"{name} does not start again: {error}{self.last_words()}") from error
+        finally:
+            silent.cancel()
+
+    def _abort(self, name: str) -> None:
+        process = self.city.town.processes.get(name)
+        if process is not None:
+            process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER it writes what each thread does
+
+    def _repeated(self, do: Callable[[], object]) -> int:
+        """Do it, again and again while that is what a person would do; how often it took."""
+        end, told = time.monotonic() + PATIENCE, list[str]()
         while True:
             try:
-                return do()
+                do()
+                return len(told) + 1
             except SluicegateError as error:
+                told.append(f"{error.reason}: {error.message}")
                 if error.reason not in PASSING or time.monotonic() > end:
-                    raise
-                mend()
-                time.sleep(0.2)
+                    raise AssertionError(f"{self._step} failed: {Counter(told)}{self.last_words()}") from error
+                self._mend()
+                time.sleep(0.1)
+
+    def last_words(self) -> str:
+        """What each process said last."""
+        ends = {name: self.city.log(name).splitlines()[-60:] for name in SERVERS}
+        return "".join(f"\n--- {name}\n" + "\n".join(lines) for name, lines in ends.items())
 
     def check(self) -> None:
         """Nothing lost, nothing twice, everybody's papers the same. Raises AssertionError."""
@@ -220,6 +273,7 @@ class Day:
 
     def _papers_agree(self) -> None:
         analyst = self.city.exchange("analyst")
+        trust = evidence.trust_of(analyst.profile)
         state = self.city.home.gateway(GATEWAY).parent / "state.db"
         with contextlib.closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as db:
             signed = {
@@ -236,7 +290,12 @@ class Day:
             receipt = shown[transfer]
             assert receipt is not None
             assert receipt.payload["complete"]
-            assert digest_by_receipt(path, receipt) == receipt.payload["contentDigest"], f"{path.name} is another one"
+            found = digest_by_receipt(path, receipt)
+            assert found == receipt.payload["contentDigest"], f"{path.name} is another one"
+            bundle = evidence.receipt_file(path.with_name(f"{path.name}.receipt.json"))
+            steps = law.verify(bundle, trust, content_digest=found, at=int(time.time()))
+            assert law.succeeded(steps), [step for step in steps if step.failed]
+        assert not list(self.folder.glob("*.partial")), "a pull that came to its end left parts behind"
         logged = Counter(
             entry.resource for entry in self.city.exchange("auditor").entries() if entry.event == "transfer.granted"
         )
@@ -251,11 +310,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", flush=True)
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # for the processes of the day, see `Day._start`
     with tempfile.TemporaryDirectory() as folder, Day.begun(Path(folder), seed) as day:
-        for number in range(chosen.kills):
-            print(number, day.round(number), flush=True)
-            if number % 20 == 19:
+        kills, began = 0, time.monotonic()
+        for number in itertools.count():
+            struck = day.round(number, chosen.kills - kills)
+            kills += len(struck)
+            print(f"{time.monotonic() - began:.0f} s, {kills} kills: {', '.join(struck) or 'nobody'}", flush=True)
+            day.city.ledger_verifies("analyst", "keeper", "auditor")
+            if number % 10 == 9:
                 day.check()
+            if kills >= chosen.kills:
+                break
         day.check()
         print(json.dumps(dict(sorted(day.cuts.items())), indent=1))
     return 0

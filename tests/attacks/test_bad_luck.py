@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.flight as fl
 import pytest
 
 from contracts.errors import Reason, SluicegateError
 from exchange.config import ExchangeSettings, load
 from tests import papers
 from tests.attacks.day import Day
-from tests.connectors.gate import info_of, make_gate, reason
-from tests.connectors.test_gateway import fetch_all
+from tests.connectors.gate import fetch_all, info_of, make_gate, refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad-luck")]
-
-
-def refused(call: Callable[[], object]) -> str:
-    with pytest.raises(fl.FlightError) as caught:
-        call()
-    return reason(caught.value)
 
 
 @pytest.fixture(scope="module")

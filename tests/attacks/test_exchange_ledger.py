@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -31,20 +30,18 @@ from contracts.errors import Reason, SluicegateError
 from contracts.evidence import LedgerProof
 from contracts.instants import SKEW, rfc3339
 from exchange import config, evidence, ledger, tables
-from exchange.app import exchange_server
 from exchange.client import Exchange
-from exchange.config import ExchangeSettings, GatewaySettings
+from exchange.config import GatewaySettings
 from exchange.connection import Connection, TokenSource
 from exchange.control_plane import GrpcControlPlane
 from exchange.evidence import Look, look, watch_ledger
-from exchange.founding import found
-from exchange.home import EXAMPLE_CITY, Home
+from exchange.home import Home
 from exchange.store import Store
 from tests import papers
 from tests.attacks.conftest import Attacked
 from tests.connectors.gate import Gate, act, info_of, make_gate, reason, until
 from tests.e2e.steps import refused
-from tests.rpc.served import Served
+from tests.rpc.served import Exchanges, Served, founded_city
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks")]
 
@@ -58,29 +55,15 @@ Entries = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example city, as it was founded."""
-    home = Home(tmp_path_factory.mktemp("operated") / "home")
-    found(home, EXAMPLE_CITY, now=int(time.time()) - 60, entropy=os.urandom)
-    return home.root
+    return founded_city(tmp_path_factory.mktemp("operated") / "home")
 
 
 @pytest.fixture
 def operate(founded: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serve a copy of the city, from a database that is the operator's to change."""
-    running: list[Served] = []
-
-    def start(source: Path = founded) -> Served:
-        home = Home(tmp_path / f"home-{len(running)}")
-        shutil.copytree(source, home.root)
-        settings = msgspec.structs.replace(config.load(home.exchange, ExchangeSettings), listen="127.0.0.1:0")
-        served = Served(home, settings, exchange_server(settings))
-        running.append(served)
-        served.server.start()
-        return served
-
-    yield start
-    for served in running:
-        served.close()
-        served.server.stop()
+    exchanges = Exchanges(tmp_path)
+    yield lambda source=founded: exchanges.start(source)
+    exchanges.close()
 
 
 def live(served: Served, people: int, name: str = "clerk") -> None:

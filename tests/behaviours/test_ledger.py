@@ -295,6 +295,14 @@ def test_a_gateway_countersigns_what_was_signed_anew(city: City, gate: Principal
     assert ledger.checkpoint(city.hall) == anew
 
 
+@pytest.mark.parametrize("size", [-1, 2**63, 10**400])
+def test_no_checkpoint_has_a_size_that_no_database_holds(city: City, gate: Principal, size: int) -> None:
+    write(city)
+    odd = Envelope({**ledger.checkpoint(city.hall).payload, "treeSize": size}, ())
+    with refused(Reason.INVALID_ARGUMENT):
+        ledger.countersign(city.hall, gate, None, odd)
+
+
 def test_only_its_own_gateway_signs_for_it(city: City, gate: Principal) -> None:
     write(city)
     head = ledger.checkpoint(city.hall)

@@ -259,7 +259,7 @@ def test_an_error_says_what_where_and_what_to_do(capsys: pytest.CaptureFixture[s
     assert told.out == ""
     assert told.err.splitlines() == [
         "error: visits.yaml: 2 rules are broken",
-        "  - line 7: fields.sex: no mask[2J (add one)",
+        "  - line 7: fields.sex: no mask?[2J (add one)",
         "  - a: b",
         "  - and 3 more",
         f"  CONTRACT_INVALID: {TRAITS[Reason.CONTRACT_INVALID].meaning}. "

@@ -10,14 +10,16 @@ import hashlib
 import itertools
 import queue
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 import pyarrow.flight as fl
+import pytest
 
 from connectors import tls
 from connectors.control_plane import Heartbeat
@@ -282,6 +284,18 @@ def until(condition: Any, seconds: float = 10.0) -> None:
 def reason(error: BaseException) -> str:
     """The first word of a Flight error."""
     return str(error).split(":")[0]
+
+
+def refused(call: Callable[[], object]) -> str:
+    """Demand that a call of a Flight client is refused; the reason."""
+    with pytest.raises((fl.FlightError, pa.ArrowException)) as caught:
+        call()
+    return reason(caught.value)
+
+
+def fetch_all(client: fl.FlightClient, info: fl.FlightInfo) -> list[pa.Table]:
+    """Every part that is offered."""
+    return [client.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
 
 
 def info_of(client: fl.FlightClient, ticket: bytes) -> fl.FlightInfo:

@@ -25,11 +25,13 @@ from tests import papers
 from tests.connectors.gate import (
     Gate,
     act,
+    fetch_all,
     info_of,
     intent_of,
     make_gate,
     reason,
     receipt_of,
+    refused,
     until,
 )
 
@@ -51,16 +53,6 @@ def one_part(tmp_path: Path) -> Iterator[Gate]:
     made.start()
     yield made
     made.stop()
-
-
-def refused(call: Any) -> str:
-    with pytest.raises((fl.FlightError, pa.ArrowException)) as caught:
-        call()
-    return reason(caught.value)
-
-
-def fetch_all(client: fl.FlightClient, info: fl.FlightInfo) -> list[pa.Table]:
-    return [client.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
 
 
 def stored(gate: Gate, transfer: str) -> Receipt:

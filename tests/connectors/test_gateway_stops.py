@@ -10,10 +10,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 
@@ -26,7 +24,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, rfc3339
 from contracts.merkle import Checkpoint
 from tests import papers
-from tests.connectors.gate import Gate, act, info_of, intent_of, make_gate, reason, receipt_of, until
+from tests.connectors.gate import Gate, act, info_of, intent_of, make_gate, receipt_of, refused, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,12 +61,6 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     made.start()
     yield made
     made.stop()
-
-
-def refused(call: Any) -> str:
-    with pytest.raises((fl.FlightError, pa.ArrowException)) as caught:
-        call()
-    return reason(caught.value)
 
 
 def drain(reader: fl.FlightStreamReader) -> None:

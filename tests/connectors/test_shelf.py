@@ -19,9 +19,20 @@ from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.policy.engine import Action, Decision
 from tests import papers
-from tests.connectors.gate import POLICY, Clock, Entropy, Gate, info_of, intent_of, make_gate, reason, until, visits
+from tests.connectors.gate import (
+    POLICY,
+    Clock,
+    Entropy,
+    Gate,
+    fetch_all,
+    info_of,
+    intent_of,
+    make_gate,
+    reason,
+    until,
+    visits,
+)
 from tests.connectors.plans import plan
-from tests.connectors.test_gateway import fetch_all
 
 
 class SlowPolicy:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,10 +16,13 @@ import pytest
 from msgspec.structs import replace
 
 from contracts.errors import SluicegateError
+from exchange import config
+from exchange.app import exchange_server
 from exchange.client import Exchange
 from exchange.config import ExchangeSettings, Profile
 from exchange.connection import TokenSource
-from exchange.home import Home
+from exchange.founding import found
+from exchange.home import EXAMPLE_CITY, Home
 from exchange.rpc.server import ExchangeServer
 from exchange.rpc.status import from_rpc_error
 
@@ -57,6 +64,37 @@ class Served:
     def close(self) -> None:
         for one in self._open:
             one.close()
+
+
+@dataclass
+class Exchanges:
+    """Exchanges over copies of homes, each in a folder of its own below `folder`; `close` ends them."""
+
+    folder: Path
+    running: list[Served] = field(default_factory=list)
+
+    def start(self, source: Path, *, started: bool = True, **changes: Any) -> Served:
+        """Serve a copy of that home, with some of its settings changed."""
+        home = Home(self.folder / f"home-{len(self.running)}")
+        shutil.copytree(source, home.root)
+        settings = replace(config.load(home.exchange, ExchangeSettings), **{"listen": "127.0.0.1:0", **changes})
+        served = Served(home, settings, exchange_server(settings))
+        self.running.append(served)
+        if started:
+            served.server.start()
+        return served
+
+    def close(self) -> None:
+        """End all of them."""
+        for served in self.running:
+            served.close()
+            served.server.stop()
+
+
+def founded_city(root: Path) -> Path:
+    """The example city, founded there; copies of it are served."""
+    found(Home(root), EXAMPLE_CITY, now=int(time.time()) - 60, entropy=os.urandom)
+    return root
 
 
 def refused_call(call: Callable[[], object]) -> SluicegateError:

@@ -116,6 +116,14 @@ def test_what_utf_8_cannot_say_is_replaced(answering: Answering) -> None:
     assert seen.violations[0].path == "?"
 
 
+def test_what_a_terminal_would_obey_is_replaced() -> None:
+    """An error quotes names that anybody made up; it reaches logs and terminals as text."""
+    wrong = Violation("a\x1b]8;;x", "b\u202e", "c\x00")
+    error = SluicegateError(Reason.NOT_FOUND, "no \x1b[2J here", (wrong,), {"name": "d\n"})
+    assert str(error) == "NOT_FOUND: no ?[2J here\n  - a?]8;;x: b? (c?)"
+    assert error.metadata == {"name": "d?"}
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_its_traits(reason: Reason, answering: Answering) -> None:
     traits = TRAITS[reason]

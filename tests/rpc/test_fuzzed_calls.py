@@ -91,8 +91,6 @@ def told(channel: grpc.Channel, method: MethodDescriptor, body: bytes, bearer: l
     try:
         call(body, timeout=10, metadata=bearer)
     except grpc.RpcError as error:
-        if error.details() == "Exception deserializing request!":
-            return Reason.INVALID_ARGUMENT  # the library's own word for bytes that are no message
         return from_rpc_error(error).reason
     return None
 

@@ -256,3 +256,30 @@ def test_stalled_reflection_starves_no_call(serve: Callable[..., Served]) -> Non
         except grpc.RpcError:
             assert time.monotonic() < end, "places for reflection are not given back"
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("/exchange.v1.PartyService/ListParties", "unary_unary"),
+        ("/exchange.v1.AgreementService/WatchAgreements", "unary_stream"),
+        ("/grpc.health.v1.Health/Check", "unary_unary"),
+        ("/grpc.health.v1.Health/Watch", "unary_stream"),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "stream_stream"),
+    ],
+)
+def test_messages_that_are_none_use_up_no_connection(serve: Callable[..., Served], call: str, kind: str) -> None:
+    """A library that answers them itself keeps each call while its connection lives, 200 at the most: the
+    next one is refused before anybody sees it."""
+    served = serve(calls_per_minute=10**6, refusals_per_minute=10**6)
+    channel, bearer = served.channel(), served.bearer("steward")
+    bad = b"[" * 99
+    method = getattr(channel, kind)(call)
+
+    def asked() -> object:
+        answer = method(iter([bad]) if kind == "stream_stream" else bad, timeout=20, metadata=bearer)
+        return list(answer) if kind.endswith("stream") else answer
+
+    for _ in range(250):
+        error = refused_call(asked)
+        assert error.reason is Reason.INVALID_ARGUMENT, error
