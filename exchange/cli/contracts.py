@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exchange.cli.output import Form, Output, facts, note, say, show_json, show_table
+from exchange.cli.output import Form, Output, Overwrite, demand_vacant, facts, note, say, show_json, show_table
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def contract_sign(
     context: typer.Context,
     file: File,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the signed statement.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Sign a contract for a colleague who publishes it within a day.
 
@@ -116,6 +117,7 @@ def contract_sign(
     from contracts import lint
     from exchange import signing
 
+    demand_vacant(out, overwrite=overwrite)
     raw = _read(file)
     lint.check(raw, name=str(file))
     out.write_bytes(signing.contract_statement(state(context).profile(), raw).to_bytes())
@@ -124,11 +126,14 @@ def contract_sign(
 
 @contract_app.command("strip")
 def contract_strip(
-    file: File, out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the cleaned copy.")]
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the cleaned copy.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a copy without private examples and internal hosts."""
     from contracts import odcs
 
+    demand_vacant(out, overwrite=overwrite)
     out.write_bytes(odcs.strip(_read(file), name=str(file)))
     say(str(out))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli.output import Form, Limit, Output, note, say, shortened, show_json, show_table
+from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, note, say, shortened, show_json, show_table
 from exchange.cli.state import state
 
 evidence_app = typer.Typer(help="All papers of a transfer in one file.", no_args_is_help=True)
@@ -83,6 +83,7 @@ def evidence_export(
     context: typer.Context,
     transfer: Annotated[str, typer.Argument(help="transfers/t-... or just t-...", metavar="TRANSFER")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    overwrite: Overwrite = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="An earlier checkpoint to prove it in, as a profile keeps it.", metavar="FILE"),
@@ -95,6 +96,7 @@ def evidence_export(
     from contracts.envelope import Envelope
     from exchange.evidence import witness
 
+    demand_vacant(out, overwrite=overwrite)
     earlier = None if checkpoint is None else Envelope.from_bytes(checkpoint.read_bytes())
     with state(context).connect() as exchange:
         witness(exchange, exchange.transfer(transfer).name, out=out, checkpoint=earlier)

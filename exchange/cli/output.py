@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ class Form(StrEnum):
 
 
 Output = Annotated[Form, typer.Option("--output", help="table for people, json for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Most results to show.")]
 
 
@@ -147,6 +149,15 @@ def _folded(head: str, text: str) -> str:
         text, room, initial_indent=head, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(folded) or head
+
+
+def demand_vacant(*paths: Path, overwrite: bool) -> None:
+    """Refuse to replace a file without being told to: asked before anything is done. Raises SINK_FAILED."""
+    from contracts.errors import Reason, SluicegateError
+
+    for path in paths:
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise SluicegateError(Reason.SINK_FAILED, f"{path} exists; move it away, or replace it with --overwrite")
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli.output import Form, Limit, Output, facts, listing, note, say, show_json
+from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, facts, listing, note, say, show_json
 from exchange.cli.state import state
 
 Agreement = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
@@ -115,6 +115,7 @@ def ticket(
     context: typer.Context,
     agreement: Agreement,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the ticket; readable by you alone.")],
+    overwrite: Overwrite = False,
     output: Output = Form.TABLE,
 ) -> None:
     """Write a ticket for any Arrow Flight client.
@@ -124,10 +125,11 @@ def ticket(
     """
     from exchange.config import write_private_file
 
+    certificate = out.with_name(out.name + ".ca.pem")
+    demand_vacant(out, certificate, overwrite=overwrite)
     with state(context).connect() as exchange:
         granted, raw = exchange.ticket(agreement)
     write_private_file(out, raw)
-    certificate = out.with_name(out.name + ".ca.pem")
     certificate.write_text(granted.gateway_ca_certificate)
     expires = granted.grant.payload.get("expires", "") if granted.grant else ""
     value = {

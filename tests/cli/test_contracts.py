@@ -106,6 +106,11 @@ def test_strip_writes_a_clean_copy(still: Commands, tmp_path: Path) -> None:
     assert said.out == f"{tmp_path / 'clean.odcs.yaml'}\n"
     assert "13800000000" not in (tmp_path / "clean.odcs.yaml").read_text()
     still("contract", "lint", tmp_path / "clean.odcs.yaml")
+    before = private.read_bytes()
+    assert "--overwrite" in still("contract", "strip", private, "-o", private, code=2).err
+    assert private.read_bytes() == before
+    still("contract", "strip", private, "-o", private, "--overwrite")
+    assert private.read_bytes() == (tmp_path / "clean.odcs.yaml").read_bytes()
 
 
 def test_publishing_again_and_again(cli: Commands, tmp_path: Path) -> None:
@@ -133,7 +138,8 @@ def test_a_standing_offer_of_highly_private_fields_takes_two_signatures(cli: Com
     assert "POLICY_REFUSED" in cli("publish", open_to_all, "--as", "steward", code=5).err
     # What was signed is another contract.
     assert "SIGNATURE_INVALID" in cli("publish", open_to_all, "--signed", signed, "--as", "steward", code=8).err
-    cli("contract", "sign", open_to_all, "--out", signed, "--as", "dpo")
+    assert "--overwrite" in cli("contract", "sign", open_to_all, "--out", signed, "--as", "dpo", code=2).err
+    cli("contract", "sign", open_to_all, "--out", signed, "--overwrite", "--as", "dpo")
     # One person's signature twice is one signature.
     assert "SIGNATURE_INVALID" in cli("publish", open_to_all, "--signed", signed, "--as", "dpo", code=8).err
     cli("publish", open_to_all, "--signed", signed, "--as", "steward")

@@ -214,10 +214,20 @@ def test_a_ticket_is_for_its_holder_alone(cli: Commands, running: Running, tmp_p
     out = tmp_path / "ticket"
     value = cli("ticket", running.agreement, "-o", out, "--as", "planner", "--output", "json").json
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    before = out.read_bytes()
+    transfers = len(cli("receipts", "--as", "planner").rows)
+    assert "--overwrite" in cli("ticket", running.agreement, "-o", out, "--as", "planner", code=2).err
+    out.rename(tmp_path / "kept")
+    assert f"{out}.ca.pem exists" in cli("ticket", running.agreement, "-o", out, "--as", "planner", code=2).err
+    assert len(cli("receipts", "--as", "planner").rows) == transfers, "refused before anything is asked for"
+    (tmp_path / "kept").rename(out)
+    assert out.read_bytes() == before
     assert value["address"].startswith("grpc+tls://localhost:")
     assert "BEGIN CERTIFICATE" in Path(value["caCertificate"]).read_text()
     paper = Envelope.from_bytes(out.read_bytes())
     assert paper.payload["grant"]["payload"]["transfer"] == value["transfer"]
+    cli("ticket", running.agreement, "-o", out, "--overwrite", "--as", "planner")
+    assert out.read_bytes() != before
     assert value["transfer"].split("/")[1] in {row[0] for row in cli("receipts", "--as", "planner").rows}
 
 
@@ -304,6 +314,11 @@ def test_evidence_is_exported_by_either_side(cli: Commands, pulled: Path, tmp_pa
         assert said.out == f"{out}\n"
         assert len(EvidenceBundle.from_bytes(out.read_bytes()).ledger) >= 3
         cli("verify", out, "--data", pulled, "--as", "planner")
+    written = out.read_bytes()
+    said = cli("evidence", "export", transfer, "-o", out, "--as", "steward", code=2)
+    assert f"{out} exists; move it away, or replace it with --overwrite" in said.err
+    assert out.read_bytes() == written
+    cli("evidence", "export", transfer, "-o", out, "--overwrite", "--as", "steward")
     cli("evidence", "export", transfer, "-o", tmp_path / "x.json", "--as", "analyst", code=3)
     assert not (tmp_path / "x.json").exists()
 
