@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, facts, listing, note, say, show_json
 from exchange.cli.state import state
+
+if TYPE_CHECKING:
+    from exchange import views
+    from exchange.client import Exchange
 
 Agreement = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
 
@@ -94,8 +99,8 @@ def pull(
         Form.TABLE,
         {
             "rows": f"{pulled.rows:,} in {seconds:.1f} s, {speed:,} rows/s; {summary['suppressed']:,} suppressed",
-            "k": summary["k"],
-            "l": [f"{name} {met}" for name, met in summary["l"].items()] or "-",
+            "k": _met(summary["k"]) if summary["k"] else "about no person",
+            "l": [f"{name} {_met(bound)}" for name, bound in summary["l"].items()] or "-",
             "content digest": pulled.content_digest,
             "transfer": f"{pulled.transfer}, acknowledged",
             "receipt": summary["receipt"],
@@ -109,6 +114,10 @@ def pull(
     # A CSV has no types, so its content cannot be hashed again.
     data = "" if (form.value if form else out.suffix.lower().removeprefix(".")) == "csv" else f" --data {out}"
     note(f"check it any time: sluicegate verify {summary['receipt']}{data}")
+
+
+def _met(bound: dict[str, Any]) -> str:
+    return f"{'at least ' if bound['atLeast'] else ''}{bound['met']} (required {bound['required']})"
 
 
 def ticket(
@@ -179,8 +188,9 @@ def receipts(
                 Form.TABLE,
                 {
                     "state": found.state,
-                    "why": " ".join(x for x in (found.failure_reason, found.failure_detail) if x) or "-",
-                    "purpose": shown.get("purpose", "-"),
+                    **_failure(found),
+                    "agreement": found.agreement,
+                    "purpose": shown.get("purpose") or _purpose(exchange, found.agreement),
                     "rows": _rows(shown),
                     "content digest": shown.get("contentDigest", "-"),
                     "bounds": _bounds(shown["bounds"]) if "bounds" in shown else "-",
@@ -205,6 +215,34 @@ def receipts(
             },
             empty="no transfers",
         )
+
+
+def _failure(found: views.Transfer) -> dict[str, object]:
+    """Why it failed; its figures too, which the exchange shows to the department alone."""
+    try:
+        detail = json.loads(found.failure_detail or "{}")
+        figures = {str(name): value for name, value in dict(detail).items()}
+    except (ValueError, TypeError, RecursionError):
+        figures = {"message": found.failure_detail}
+    told = ": ".join(str(part) for part in (found.failure_reason, figures.pop("message", "")) if part)
+    value: dict[str, object] = {"why": told or "-"}
+    if violations := figures.pop("violations", ""):
+        value["violations"] = violations
+    if figures:
+        value["figures"] = [f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items()]
+    return value
+
+
+def _purpose(exchange: Exchange, agreement: str) -> str:
+    """The purpose of a transfer that has no receipt yet, or will never have one."""
+    from contracts.errors import Reason, SluicegateError
+
+    try:
+        return exchange.agreement(agreement).purpose
+    except SluicegateError as error:
+        if error.reason is not Reason.NOT_FOUND:
+            raise
+        return "-"
 
 
 def _rows(shown: dict[str, Any]) -> str:

@@ -157,6 +157,9 @@ def test_pull_writes_verifies_and_is_quiet_in_a_pipe(cli: Commands, running: Run
     assert "exists" in cli("pull", running.agreement, "-o", out, "--as", "planner", code=2).err
     value = cli("pull", running.agreement, "-o", out, "--overwrite", "--as", "planner", "--output", "json").json
     assert (value["file"], value["rows"]) == (str(out), ROWS)
+    assert (value["k"]["required"], value["k"]["atLeast"], value["l"]) == (20, False, {})
+    assert value["k"]["met"] >= 20
+    assert f"{value['k']['met']} (required 20)" in said.out
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
@@ -228,6 +231,9 @@ def test_a_ticket_is_for_its_holder_alone(cli: Commands, running: Running, tmp_p
     assert paper.payload["grant"]["payload"]["transfer"] == value["transfer"]
     cli("ticket", running.agreement, "-o", out, "--overwrite", "--as", "planner")
     assert out.read_bytes() != before
+    waiting = cli("receipts", value["transfer"], "--as", "planner").out
+    assert "purpose         transport-planning\n" in waiting, "of the agreement: there is no receipt yet"
+    assert f"agreement       {running.agreement}\n" in waiting
     assert value["transfer"].split("/")[1] in {row[0] for row in cli("receipts", "--as", "planner").rows}
 
 
