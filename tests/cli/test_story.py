@@ -37,12 +37,18 @@ def test_search_and_show(cli: Commands) -> None:
     shown = cli("show", DATASET, "--as", "planner")
     assert "truncate unit=day zone=Etc/UTC" in shown.out
     assert "purpose transport-planning" in shown.out
-    assert "outbreak-monitoring" not in shown.out, "what is not open to a party it does not see"
+    # The contract is one signed document: the other purpose stands in it, so it is named as what it is.
+    assert [line.split() for line in shown.out.splitlines() if "outbreak-monitoring" in line] == [
+        ["not", "for", "you", "outbreak-monitoring"]
+    ]
+    assert "not for you" not in cli("show", DATASET, "--as", "steward").out
     assert "synthetic sample for transport-planning" in shown.out
     assert f"sluicegate request {DATASET} --purpose transport-planning" in shown.err
     assert "outbreak-monitoring" in cli("show", DATASET, "--as", "steward").out
     value = cli("show", DATASET, "--rows", "3", "--as", "planner", "--output", "json").json
     assert len(value["sample"]["rows"]) == 3
+    assert value["purposes"] == ["transport-planning"]
+    assert "outbreak-monitoring" in value["contract"]["document"]
     cli("show", "health-bureau/nothing", "--as", "planner", code=3)
     cli("show", "nothing", "--as", "planner", code=2)
     assert (
