@@ -33,7 +33,8 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(2 * 1024 * 1024 + 1)
     except OSError as error:
-        raise SluicegateError(Reason.CONTRACT_INVALID, f"cannot read {path}: {error.strerror}") from None
+        told = f"cannot read {path}: {error.strerror}"
+        raise SluicegateError(Reason.INVALID_ARGUMENT, told, remedy="name a file that can be read") from None
 
 
 def _load(path: Path) -> LoadedContract:

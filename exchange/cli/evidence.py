@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, note, say, shortened, show_json, show_table
+from exchange.cli.output import (
+    Form,
+    Limit,
+    Output,
+    Overwrite,
+    demand_vacant,
+    note,
+    say,
+    shortened,
+    show_json,
+    show_table,
+)
 from exchange.cli.state import state
+
+if TYPE_CHECKING:
+    from exchange.config import Profile
 
 evidence_app = typer.Typer(help="All papers of a transfer in one file.", no_args_is_help=True)
 
@@ -44,7 +58,7 @@ def verify(
     from exchange.pulling import digest_by_receipt
 
     bundle = evidence.receipt_file(file)
-    pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(state(context).profile())
+    pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(_pinning(context))
     digest = digest_by_receipt(data, bundle.receipt) if data is not None else None
     known = [found for path in revocations or () for found in evidence.read_revocations(path)]
     steps = law.verify(bundle, pinned, content_digest=digest, at=int(time.time()), revocations=known)
@@ -76,6 +90,16 @@ def verify(
         say("; ".join([f"{'it stands' if stands else 'IT DOES NOT STAND'}: {counts}", *more]))
     if not stands:
         raise typer.Exit(8)
+
+
+def _pinning(context: typer.Context) -> Profile:
+    """The profile whose trust file counts. Who has none, as an auditor may, needs a trust file and no profile."""
+    from contracts.errors import Reason, SluicegateError
+
+    chosen = state(context)
+    if not chosen.home().profiles():
+        raise SluicegateError(Reason.TRUST_MISSING, f"no trust file is named, and {chosen.home().root} has no profiles")
+    return chosen.profile()
 
 
 @evidence_app.command("export")

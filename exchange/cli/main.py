@@ -165,6 +165,8 @@ def _failed(error: Exception, *, as_json: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    # The transport's own log would stand between our lines: what it means, we say ourselves.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if COMPLETE in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 

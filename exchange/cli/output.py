@@ -181,7 +181,7 @@ def show_error(error: SluicegateError, *, as_json: bool) -> None:
                 for v in error.violations
             ],
             "metadata": dict(error.metadata),
-            "remedy": error.traits.remedy,
+            "remedy": error.remedy,
         }
         print(json_text({"error": value}), file=sys.stderr)
         return
@@ -191,6 +191,6 @@ def show_error(error: SluicegateError, *, as_json: bool) -> None:
     omitted = error.metadata.get("violationsOmitted")
     if omitted:
         note(f"  - and {omitted} more")
-    note(f"  {error.reason.value}: {error.traits.meaning}. What to do: {error.traits.remedy}.")
+    note(f"  {error.reason.value}: {error.traits.meaning}. What to do: {error.remedy}.")
     if "requestId" in error.metadata:
         note(f"  request id {error.metadata['requestId']}")

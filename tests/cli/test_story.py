@@ -104,10 +104,14 @@ def test_approving_shows_what_is_signed_and_signs_just_that(cli: Commands) -> No
     assert request == found["statement"]["payload"]
     assert approval["requestDigest"] == Envelope.from_bytes(json.dumps(found["statement"]).encode()).digest
     assert "citizen_id: hmac domain=person" in said.err
+    assert "would be approved by your signature" in said.err
     assert "k at least 10" in said.err
     assert "still waits for 1 approval, by dpo@health.example" in said.err
     cli("approve", name, "--yes", "--as", "steward", code=5)
     cli("approve", name, "--yes", "--as", "planner", code=3)
+    early = cli("approve", name, "--yes", "--as", "analyst", code=4).err
+    assert early.splitlines()[0] == "error: approving needs the role steward or dpo; you have requester, admin"
+    assert "signature" not in early, "nothing is shown as if it were signed"
     assert cli("reject", name, "--reason", "not now", "--as", "dpo").out.split()[-1] == "REJECTED"
     assert "not now" in cli("requests", name, "--as", "analyst").out
     cli("approve", name, "--yes", "--as", "dpo", code=6)
@@ -123,6 +127,8 @@ def test_an_agreement_is_signed_by_both_and_ends(cli: Commands) -> None:
     assert f"it waits for you: sluicegate sign {agreement.split('/')[1]}" in shown.err
     row = next(row for row in cli("agreements", "--as", "dpo").rows if row[0] == agreement.split("/")[1])
     assert (row[1], row[6]) == ("PENDING", "disease-control-centre")
+    refused = cli("suspend", agreement, "--reason", "r", "--until", LATER, "--as", "dpo", code=6).err
+    assert "an agreement that is PENDING cannot suspend; allowed: sign, terminate\n" in refused
     cli("sign", agreement, "--as", "dpo", code=6)
     assert "ACTIVE" in cli("sign", agreement, "--as", "analyst").out
     assert "next: sluicegate pull" in cli("agreements", agreement, "--as", "analyst").err
@@ -215,8 +221,13 @@ def test_a_suspended_agreement_serves_nobody_until_it_is_resumed(
     while cli.process("pull", running.agreement, "-o", tmp_path / "x.parquet", "--as", "planner", code=None).code:
         assert time.monotonic() < end
     assert (tmp_path / "x.parquet").is_file()
-    for until in ("tomorrow", "2026-13-01T00:00:00Z", "2020-01-01T00:00:00Z"):
+    for until in ("tomorrow", "2026-13-01T00:00:00Z"):
         cli("suspend", running.agreement, "--reason", "r", "--until", until, "--as", "steward", code=2)
+    past = cli(
+        "suspend", running.agreement, "--reason", "r", "--until", "2020-01-01T00:00:00Z", "--as", "steward", code=2
+    )
+    assert "until: found 2020-01-01T00:00:00Z; allowed: any instant after 20" in past.err
+    assert "the gateway" not in past.err, "nobody was told"
 
 
 def test_a_ticket_is_for_its_holder_alone(cli: Commands, running: Running, tmp_path: Path) -> None:
@@ -275,7 +286,10 @@ def test_verify_needs_a_trust_file_and_nothing_else(cli: Commands, pulled: Path,
     words = ("verify", f"{pulled}.receipt.json", "--data", pulled)
     alone = Commands(tmp_path / "nowhere", cli.capture)
     assert "it stands" in alone(*words, "--trust", trust).out
-    assert "home" in alone(*words, code=2).err
+    for who in ((), ("--as", "planner")):
+        bare = alone(*words, *who, code=2).err
+        assert "TRUST_MISSING" in bare
+        assert "What to do: name one with --trust." in bare
     alone(*words, "--trust", tmp_path / "missing.yaml", code=2)
     (tmp_path / "other.yaml").write_text("parties: {}\n")
     alone(*words, "--trust", tmp_path / "other.yaml", code=2)
@@ -442,8 +456,11 @@ def test_nobody_answers(cli: Commands, still: Commands) -> None:
         .replace("[token]", "timeout = 2\n\n[token]")
     )
     said = still("token", "--as", "away", code=7)
-    assert "cannot be reached" in said.err
-    assert "What to do" in said.err
+    told = (
+        "the exchange at localhost:9, as the profile of steward@health.example says, cannot be reached: nobody answers"
+    )
+    assert told in said.err
+    assert "What to do: check the address, and that it is up (sluicegate up" in said.err
 
 
 def test_the_contract_of_the_examples_is_the_one_that_runs(cli: Commands) -> None:

@@ -28,7 +28,7 @@ def test_make_refuses_just_the_pythons_that_the_package_refuses(tmp_path: Path, 
     python.write_text(
         "#!/bin/sh\n"
         '[ "$1" = -c ] || { echo "went on with $*" >&2; exit 7; }\n'
-        f"exec {shlex.quote(sys.executable)} -c \"import sys; sys.version_info = {(*version, 0, 'final', 0)}\n$2\"\n"
+        f'exec {shlex.quote(sys.executable)} -c "import sys; sys.version_info = {(*version, 0, "final", 0)}\n$2"\n'
     )
     python.chmod(0o755)
     # Without uv on the path: it would go and make an environment.
