@@ -37,6 +37,6 @@ def unreachable(where: str, text: str, *, authority: str) -> SluicegateError:
         return SluicegateError(
             Reason.UNAVAILABLE,
             f"{where} cannot be reached: nobody answers there",
-            remedy="check the address, and that it is up (sluicegate up runs a home's exchange and gateways); then repeat",
+            remedy="check the address, and that it is up (sluicegate up runs all of a home), then repeat",
         )
     return SluicegateError(Reason.UNAVAILABLE, f"{where} cannot be reached, or the connection to it broke")

@@ -149,14 +149,39 @@ def test_completion_scripts(shell: str, still: Commands) -> None:
     still("--show-completion", "tcsh", code=2)
 
 
-def test_the_shell_is_told_commands_and_profiles(still: Commands) -> None:
-    def completed(line: str) -> set[str]:
-        words = {"_SLUICEGATE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-        return set(process(home=still.home, environment=words).out.split())
+def completed(home: Path, line: str) -> set[str]:
+    """What bash would offer at the end of that line."""
+    words = {"_SLUICEGATE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    return set(process(home=home, environment=words).out.split())
 
-    assert {"contract", "config"} == completed("sluicegate con")
-    assert {"lint", "test", "strip"} <= completed("sluicegate contract ")
-    assert {"planner"} == completed("sluicegate --as pl")
+
+def test_the_shell_is_told_commands_and_profiles(still: Commands) -> None:
+    assert {"contract", "config"} == completed(still.home, "sluicegate con")
+    assert {"lint", "test", "strip"} <= completed(still.home, "sluicegate contract ")
+    assert {"planner"} == completed(still.home, "sluicegate --as pl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sluicegate search --as pl",
+        "sluicegate search hospital --limit 3 --as pl",
+        "sluicegate evidence --as pl",
+        "sluicegate evidence export t-1 -o FILE --as pl",
+        "sluicegate profile use pl",
+    ],
+)
+def test_the_shell_is_told_profiles_at_every_position(still: Commands, line: str) -> None:
+    assert {"planner"} == completed(still.home, line)
+
+
+def test_the_shell_is_told_the_global_options_everywhere(still: Commands, tmp_path: Path) -> None:
+    assert {"--as", "--home"} <= completed(still.home, "sluicegate evidence export -")
+    assert "--as" in completed(still.home, "sluicegate search --a")
+    nowhere = tmp_path / "nowhere"
+    assert completed(nowhere, "sluicegate search --as pl") == set()
+    for line in (f"sluicegate --home {still.home} search --as pl", f"sluicegate search --home {still.home} --as pl"):
+        assert {"planner"} == completed(nowhere, line), "of the home that the line names"
 
 
 def test_a_reader_that_goes_away_is_no_error(still: Commands) -> None:
