@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,18 @@ def _nothing(data: Path) -> SluicegateError:
 
 
 def try_contract(
-    loaded: LoadedContract, data: Path, *, purpose: str | None = None, form: str | None = None
+    loaded: LoadedContract,
+    data: Path,
+    *,
+    purpose: str | None = None,
+    form: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Tried, ...]:
-    """Rehearse one purpose, or all. Raises SOURCE_UNAVAILABLE, DATA_INVALID, and INVALID_ARGUMENT for an
-    unknown purpose or format, and when `data` leads to no file."""
+    """Rehearse one purpose, or all; `tell` hears of each stage.
+
+    Raises SOURCE_UNAVAILABLE, DATA_INVALID, and INVALID_ARGUMENT for an unknown purpose or format, and
+    when `data` leads to no file.
+    """
     contract = loaded.contract
     if purpose is not None and purpose not in contract.purposes:
         raise SluicegateError(
@@ -132,14 +141,17 @@ def try_contract(
     source = sources.open(settings)
     names = (purpose,) if purpose is not None else tuple(contract.purposes)
     with tempfile.TemporaryDirectory() as scratch:
-        return tuple(_try(contract, name, source, Path(scratch) / "spool") for name in names)
+        return tuple(_try(contract, name, source, Path(scratch) / "spool", tell) for name in names)
 
 
-def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path) -> Tried:
+def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path, tell: Callable[[str], None]) -> Tried:
     rules = standard.load(contract.sharing.standard)
     try:
         compiled = plan.compile(plan.terms_for(contract, purpose), contract, source.schema(), rules)
-        return Tried(purpose, dry_run(compiled, source, spool=spool, entropy=os.urandom))
+        run = dry_run(
+            compiled, source, spool=spool, entropy=os.urandom, tell=lambda stage: tell(f"purpose {purpose}: {stage}")
+        )
+        return Tried(purpose, run)
     except SluicegateError as error:
         if error.reason not in OF_THE_PURPOSE:
             raise

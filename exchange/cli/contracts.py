@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.output import Form, Output, Overwrite, demand_vacant, facts, note, say, show_json, show_table
+from exchange.cli.progress import stages
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def contract_test(
     """
     from exchange.trying import try_contract
 
-    tried = try_contract(_load(file), data, purpose=purpose, form=form)
+    with stages(f"looking at {data}") as tell:
+        tried = try_contract(_load(file), data, purpose=purpose, form=form, tell=tell)
     if output is Form.JSON:
         show_json([item.as_json() for item in tried])
     else:

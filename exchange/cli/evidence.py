@@ -20,6 +20,7 @@ from exchange.cli.output import (
     show_json,
     show_table,
 )
+from exchange.cli.progress import stages
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def verify(
 
     bundle = evidence.receipt_file(file)
     pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(_pinning(context))
-    digest = digest_by_receipt(data, bundle.receipt) if data is not None else None
+    digest = None
+    if data is not None:
+        with stages(f"recomputing the digest of {data}"):
+            digest = digest_by_receipt(data, bundle.receipt)
     known = [found for path in revocations or () for found in evidence.read_revocations(path)]
     steps = law.verify(bundle, pinned, content_digest=digest, at=int(time.time()), revocations=known)
     stands = law.succeeded(steps)

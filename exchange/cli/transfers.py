@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from exchange.cli import progress as progresses
 from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, facts, listing, note, say, show_json
 from exchange.cli.state import state
 
@@ -37,33 +35,6 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
-    """A progress bar on a terminal, nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from exchange.cli.output import console
-
-    columns = (
-        TextColumn("{task.fields[rows]:,} rows"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pull", rows=0, total=None)
-
-        def update(rows: int, size: int, total_rows: int) -> None:
-            total = int(size * total_rows / rows) if rows and total_rows else None
-            bar.update(task, completed=size, total=total, rows=rows)
-
-        yield update
-
-
 def pull(
     context: typer.Context,
     agreement: Agreement,
@@ -80,7 +51,7 @@ def pull(
     The receipt is written beside it as FILE.receipt.json.
     """
     started = time.monotonic()
-    with state(context).connect() as exchange, _progress(quiet) as progress:
+    with state(context).connect() as exchange, progresses.transfer(quiet) as progress:
         pulled = exchange.pull(
             agreement,
             to=out,
@@ -177,7 +148,9 @@ def receipts(
                 from exchange.evidence import watch_ledger
                 from exchange.pulling import digest_of
 
-                found = exchange.acknowledge(found.name, content_digest=digest_of(acknowledge, found))
+                with progresses.stages(f"recomputing the digest of {acknowledge}"):
+                    digest = digest_of(acknowledge, found)
+                found = exchange.acknowledge(found.name, content_digest=digest)
                 note(f"acknowledged {found.name}")
                 watch_ledger(exchange)
             shown = found.receipt.payload if found.receipt else {}

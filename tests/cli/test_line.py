@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from contracts.errors import TRAITS, Reason, SluicegateError, Violation
 from exchange.cli.main import app, hoisted, main
 from exchange.cli.output import Form, json_text, listing, plain, shortened, show_error
-from tests.cli.commands import ROOT, Commands, process
+from tests.cli.commands import CONTRACT, ROOT, Commands, on_a_terminal, process
 
 HEAVY = ("grpc", "polars", "sqlalchemy", "pyarrow", "alembic", "rich", "cryptography", "google.protobuf", "regopy")
 # What the product promises to its users, by name.
@@ -208,30 +207,26 @@ def test_in_a_pipe_there_is_no_colour_and_no_frame(still: Commands) -> None:
     assert not set(said.out) & {"\x1b", "─", "│"}
 
 
-def on_a_terminal(home: Path, *words: str) -> str:
-    """What a person sees on a terminal of 100 columns."""
-    child, parent = pty.fork()
-    if child == 0:  # pragma: no cover - another process
-        os.environ |= {"SLUICEGATE_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERM": "xterm"}
-        os.execv(sys.executable, [sys.executable, "-m", "exchange.cli.main", *words])
-    seen = b""
-    while True:
-        try:
-            more = os.read(parent, 65_536)
-        except OSError:
-            break
-        if not more:
-            break
-        seen += more
-    os.close(parent)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return seen.decode()
-
-
 def test_on_a_terminal_there_is_a_table(still: Commands) -> None:
     seen = on_a_terminal(still.home, "profile", "list")
     assert "─" in seen
     assert all(name in seen for name in ("admin", "auditor", "steward", "dpo", "analyst", "planner"))
+
+
+def test_long_work_shows_its_stage_on_a_terminal_and_nothing_in_a_pipe(
+    still: Commands, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "passphrase").write_text("correct horse battery")
+    (tmp_path / "passphrase").chmod(0o600)
+    test = ("contract", "test", str(CONTRACT), "--data", str(data), "--purpose", "transport-planning")
+    for words, told in (
+        (test, ("purpose transport-planning: reading and masking every row", "measuring 4,000 rows", "without each")),
+        (("backup", str(tmp_path / "b"), "--passphrase-file", str(tmp_path / "passphrase")), ("backing up exchange/",)),
+    ):
+        seen = on_a_terminal(still.home, *words)
+        assert [stage for stage in told if stage not in seen] == []
+        (tmp_path / "b").unlink(missing_ok=True)
+        assert process(*words, home=still.home).err == ""
 
 
 def test_names_cannot_drive_a_terminal(still: Commands) -> None:

@@ -15,7 +15,7 @@ import pytest
 from contracts.envelope import Envelope
 from contracts.evidence import EvidenceBundle
 from exchange.client import Exchange
-from tests.cli.commands import CONTRACT, Commands
+from tests.cli.commands import CONTRACT, Commands, on_a_terminal
 from tests.cli.conftest import ROWS, Running
 
 DATASET = "health-bureau/hospital-visits"
@@ -172,6 +172,21 @@ def test_pull_writes_verifies_and_is_quiet_in_a_pipe(cli: Commands, running: Run
     assert (value["k"]["required"], value["k"]["atLeast"], value["l"]) == (20, False, {})
     assert value["k"]["met"] >= 20
     assert f"{value['k']['met']} (required 20)" in said.out
+
+
+def test_on_a_terminal_a_pull_says_that_the_gateway_works_before_rows_arrive(
+    cli: Commands, running: Running, tmp_path: Path
+) -> None:
+    out = tmp_path / "v.parquet"
+    seen = on_a_terminal(cli.home, "pull", running.agreement, "-o", str(out), "--as", "planner")
+    assert seen.index("the gateway masks and measures the release") < seen.index(f"{ROWS:,} rows")
+    assert "0/?" not in seen, "no bar before there is anything to measure"
+    seen = on_a_terminal(cli.home, "verify", f"{out}.receipt.json", "--data", str(out), "--as", "planner")
+    assert f"recomputing the digest of {out}"[:60] in seen
+    quiet = on_a_terminal(
+        cli.home, "pull", running.agreement, "-o", f"{out}.csv", "-q", "--format", "csv", "--as", "planner"
+    )
+    assert "masks and measures" not in quiet
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
