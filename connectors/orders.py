@@ -24,6 +24,6 @@ def send(address: str, ca: str, order: Envelope, pair: ClientPair | None = None)
             action = fl.Action("suspend", order.to_bytes())
             answers = list(client.do_action(action, fl.FlightCallOptions(timeout=TIMEOUT)))
         except (fl.FlightError, OSError) as error:
-            raise told(error) from None
+            raise told(error, address) from None
     answer: dict[str, object] = json.loads(answers[0].body.to_pybytes())
     return answer

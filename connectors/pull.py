@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from connectors.digest import ContentDigest, arrow_type, demand_sound
+from connectors.reaching import unreachable
 from connectors.sinks import Sink
 from connectors.tls import ClientPair
 from contracts import receipt as receipts
@@ -45,6 +46,16 @@ RESUMABLE = frozenset(
         Reason.GRANT_USED,
         Reason.TOO_MANY_TRANSFERS,
         Reason.CONTROL_PLANE_SILENT,
+    }
+)
+# What the department alone can mend, and is told in full.
+OF_THE_DEPARTMENT = frozenset(
+    {
+        Reason.PLAN_REFUSED,
+        Reason.DATA_INVALID,
+        Reason.BOUNDS_NOT_MET,
+        Reason.SOURCE_UNAVAILABLE,
+        Reason.CONTRACT_INVALID,
     }
 )
 MAX_PARTS = 100_000
@@ -113,7 +124,7 @@ class Incomplete(SluicegateError):
     def __init__(
         self, error: SluicegateError, transfer: str, partial: Envelope | None, missing: tuple[int, ...] = ()
     ) -> None:
-        super().__init__(error.reason, error.message, error.violations, error.metadata)
+        super().__init__(error.reason, error.message, error.violations, error.metadata, error.remedy)
         self.transfer, self.partial, self.missing = transfer, partial, missing
 
 
@@ -158,6 +169,8 @@ def pull(
             resumed = granted.resumes or resume
             gone = bool(resumed) and error.reason is Reason.NOT_FOUND
             if tried >= attempts or not (gone or error.reason in RESUMABLE):
+                if error.reason in OF_THE_DEPARTMENT:
+                    error.remedy = _asking(granted.transfer)
                 raise
             if gone:
                 grants.abandon(resumed)
@@ -165,6 +178,10 @@ def pull(
             elif isinstance(error, Incomplete):
                 resume, parts = granted.transfer, error.missing
         pause(min(0.2 * 2**tried, 5.0))
+
+
+def _asking(transfer: str) -> str:
+    return f"ask the department, and name {transfer}: sluicegate receipts {transfer} shows its people why"
 
 
 def fetch(
@@ -200,7 +217,8 @@ def fetch(
     """
     with connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
         # 1
-        info = _call(lambda: client.get_flight_info(fl.FlightDescriptor.for_command(ticket), _timeout(start_timeout)))
+        wanted = fl.FlightDescriptor.for_command(ticket)
+        info = _call(lambda: client.get_flight_info(wanted, _timeout(start_timeout)), address)
         transfer = receipts.claimed_grant(ticket).transfer
         envelope, intent = _announced(info, agreement, transfer, clock())
         try:
@@ -461,28 +479,23 @@ def _timeout(seconds: float) -> fl.FlightCallOptions:
     return fl.FlightCallOptions(timeout=seconds)
 
 
-def _call(call: Callable[[], Any]) -> Any:
+def _call(call: Callable[[], Any], address: str = "") -> Any:
     """Make a Flight call; what fails becomes one of our errors. StopIteration passes."""
     try:
         return call()
     except (fl.FlightError, pa.ArrowException, OSError) as error:
-        raise told(error) from None
+        raise told(error, address) from None
 
 
 _TRANSPORT: tuple[tuple[type[Exception], Reason, str], ...] = (
     (fl.FlightTimedOutError, Reason.DEADLINE_EXCEEDED, "the gateway did not answer in time"),
     (fl.FlightCancelledError, Reason.CANCELLED, "the call was cancelled"),
-    (
-        fl.FlightUnavailableError,
-        Reason.UNAVAILABLE,
-        "the gateway cannot be reached, or the one side's certificate is not trusted by the other",
-    ),
 )
 
 
-def told(error: Exception) -> SluicegateError:
+def told(error: Exception, address: str = "") -> SluicegateError:
     """A Flight error in our own words: the reason that a gateway puts first in its text, with its request
-    id, or what the transport's status means."""
+    id, or what the transport's status means. `address` is where the gateway was looked for."""
     word, colon, rest = str(error).partition(": ")
     if colon and word in Reason.__members__:
         reason = Reason(word)
@@ -493,4 +506,7 @@ def told(error: Exception) -> SluicegateError:
     for kind, reason, message in _TRANSPORT:
         if isinstance(error, kind):
             return SluicegateError(reason, message)
+    if isinstance(error, fl.FlightUnavailableError):
+        where = f"the gateway at {address.partition('://')[2] or address}" if address else "the gateway"
+        return unreachable(where, str(error), authority="the certificates that it was registered with")
     return SluicegateError(Reason.UNAVAILABLE, "the connection to the gateway failed")

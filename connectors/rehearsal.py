@@ -74,23 +74,27 @@ def dry_run(
     entropy: Callable[[int], bytes],
     memory_limit: int = making.MEMORY_LIMIT,
     exact_rows: int = making.EXACT_ROWS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> DryRun:
     """Mask, measure and suppress as `release.make` would, under passing keys; serve nothing.
 
-    `spool` is a folder of its own, gone afterwards. Raises what `release.make` raises, but never
-    BOUNDS_NOT_MET: that is what the figures are for.
+    `spool` is a folder of its own, gone afterwards; `tell` hears of each stage. Raises what
+    `release.make` raises, but never BOUNDS_NOT_MET: that is what the figures are for.
     """
     spools.prepare(spool)
     key = ReleaseKey(entropy(32), "dry-run")
     rows = spools.Rows(spool / "rows", memory_limit=memory_limit)
     try:
         places = privacy.layout(plan) if plan.entity is not None else None
+        tell("reading and masking every row")
         _spool(plan, source, rows, key, places, entropy)
         verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
         columns: tuple[ColumnEffect, ...] = ()
         if places is not None:
             exact = rows.count <= exact_rows
+            tell(f"measuring {rows.count:,} rows")
             verdict = _measured(plan, rows, places, exact)
+            tell("trying it without each quasi-identifier")
             columns = _columns(plan, rows, places, exact)
         return _outcome(plan, verdict, columns, _sample(plan, rows, verdict, key, spool), places)
     finally:

@@ -108,7 +108,8 @@ def _format(path: Path, wanted: str | None) -> Format:
     if wanted:
         raise SluicegateError(Reason.INVALID_ARGUMENT, f"no such format: {wanted[:40]!r}; {nearest(wanted, FORMATS)}")
     raise SluicegateError(
-        Reason.INVALID_ARGUMENT, f"cannot tell the format of {path.name!r}: end it in {', '.join(ENDINGS)}, or name one"
+        Reason.INVALID_ARGUMENT,
+        f"cannot tell the format of {path.name!r}: end it in {', '.join(ENDINGS)}, or name one: --format (`format`)",
     )
 
 
@@ -120,7 +121,9 @@ def _check_place(path: Path, overwrite: bool) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise SluicegateError(Reason.SINK_FAILED, f"{path} is not a regular file; choose another name")
     if path.exists() and not overwrite:
-        raise SluicegateError(Reason.SINK_FAILED, f"{path} exists; move it away, or say that it may be replaced")
+        raise SluicegateError(
+            Reason.SINK_FAILED, f"{path} exists; move it away, or replace it with --overwrite (`overwrite`)"
+        )
 
 
 class MemorySink:

@@ -1,6 +1,6 @@
 """Every way Sluicegate says no: one closed list of reasons, one exception, one kind of finding.
 
-    SluicegateError(reason, message, violations, metadata)
+    SluicegateError(reason, message, violations, metadata, remedy)
 
 `Reason` is the contract with callers: it travels as `google.rpc.ErrorInfo.reason` over gRPC, as the
 first word of a Flight error, and decides the exit code of the command line. `TRAITS` says what each
@@ -175,7 +175,8 @@ class SluicegateError(Exception):
     """The one exception of this product.
 
     `message` is one sentence for a person; `violations` every single finding; `metadata` short facts
-    for machines (limits, states, ids). Raise it with the narrowest reason there is. Whatever they quote of
+    for machines (limits, states, ids). `remedy` says what to do where more is known than the reason's own
+    remedy says; it stays in the process. Raise it with the narrowest reason there is. Whatever they quote of
     an input, no terminal or log obeys it: control and format characters are replaced here.
     """
 
@@ -183,11 +184,13 @@ class SluicegateError(Exception):
     message: str
     violations: tuple[Violation, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = ""
 
     def __post_init__(self) -> None:
         self.message = printable(self.message)
         self.violations = tuple(self.violations)
         self.metadata = {name: printable(value) for name, value in self.metadata.items()}
+        self.remedy = self.remedy or self.traits.remedy
         Exception.__init__(self, self.message)
 
     @property

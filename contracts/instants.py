@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError, Violation
 
 # How far two honest clocks may disagree, in seconds. Only ever used to accept what is a little too
 # new; nothing that has ended is accepted a little longer.
@@ -46,6 +46,16 @@ def rfc3339(seconds: int) -> str:
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, f"{seconds} epoch seconds is no instant of the calendar"
         ) from None
+
+
+def demand_future(instant: int, now: int, what: str) -> None:
+    """Refuse an end (epoch seconds) that is over already. Raises INVALID_ARGUMENT naming what is allowed."""
+    if instant <= now:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT,
+            f"{what} must lie in the future",
+            (Violation(what, f"found {rfc3339(instant)}; allowed: any instant after {rfc3339(now)}", code="past"),),
+        )
 
 
 class Duration(Struct, frozen=True):

@@ -71,6 +71,10 @@ TRANSFER: Table = {
     "ACKNOWLEDGED": {},
 }
 
+# Moves that come about by themselves: an end that is reached, an approval or signature that is not, or is,
+# the last one needed. Nobody can ask for them by these names.
+BY_ITSELF = frozenset({"expire", "endorse", "activate"})
+
 TABLES: Mapping[Noun, Table] = {
     "contract": CONTRACT,
     "request": REQUEST,
@@ -90,14 +94,15 @@ def ended(noun: Noun, state: str) -> bool:
 
 
 def move(noun: Noun, state: str, verb: str) -> str:
-    """The state after `verb`. Raises STATE_WRONG naming what is allowed instead."""
+    """The state after `verb`. Raises STATE_WRONG naming what can be asked for instead."""
     row = _row(noun, state)
     if verb not in row:
-        allowed = ", ".join(row) if row else "nothing: it has ended"
+        moves = [other for other in row if other not in BY_ITSELF]
+        allowed = ", ".join(moves) if row else "nothing: it has ended"
         raise SluicegateError(
             Reason.STATE_WRONG,
-            f"a {noun} that is {state} cannot {verb}; allowed: {allowed}",
-            metadata={"state": state, "verb": verb, "allowed": ",".join(row)},
+            f"{'an' if noun == 'agreement' else 'a'} {noun} that is {state} cannot {verb}; allowed: {allowed}",
+            metadata={"state": state, "verb": verb, "allowed": ",".join(moves)},
         )
     return row[verb]
 

@@ -75,7 +75,11 @@ def demand(checks: Sequence[Check[C]], case: C) -> None:
             check.run(case)
         except SluicegateError as error:
             raise SluicegateError(
-                error.reason, f"step {number}, {check.what}: {error.message}", error.violations, error.metadata
+                error.reason,
+                f"step {number}, {check.what}: {error.message}",
+                error.violations,
+                error.metadata,
+                error.remedy,
             ) from None
 
 

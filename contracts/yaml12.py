@@ -129,7 +129,7 @@ def load(raw: bytes, *, name: str = "contract") -> Located:
     if len(raw) > MAX_BYTES:
         raise SluicegateError(
             Reason.TOO_LARGE,
-            f"{name}: a document has at most {MAX_BYTES} bytes; this one has {len(raw)}",
+            f"{name}: a document has at most {MAX_BYTES} bytes; this one has more",
             metadata={"limit": str(MAX_BYTES), "found": str(len(raw))},
         )
     try:

@@ -233,7 +233,7 @@ def suspend(
         side = _stopping_side(principal, record)
         state = lifecycle.move("agreement", current.state, "suspend")
         _same_side(current, side)
-        _check_end(until, now)
+        instants.demand_future(until, now, "until")
         mediated = current.mediated if side == record.provider else _mediated(current, until, now)
         changed = replace(
             current,
@@ -424,11 +424,6 @@ def _added(stored: Envelope, offered: Envelope) -> tuple[str, ...]:
             "what was signed is not the agreement as drafted: read it again, then sign those bytes",
         )
     return tuple(token for token in offered.signatures if token not in stored.signatures)
-
-
-def _check_end(until: int, now: int) -> None:
-    if until <= now:
-        raise SluicegateError(Reason.INVALID_ARGUMENT, "until must lie in the future")
 
 
 def _mediated(record: Agreement, until: int, now: int) -> int:

@@ -17,7 +17,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -53,15 +53,18 @@ class Made:
 
 def passphrase(path: Path) -> bytes:
     """The passphrase in a private file. Raises CONFIG_UNSAFE when others could read it or it is short."""
-    check_private(path)
+    check_private(path, personal=True)
     secret = path.read_bytes()[:4096].strip()
     if len(secret) < SHORTEST:
         raise SluicegateError(Reason.CONFIG_UNSAFE, f"a backup's passphrase has at least {SHORTEST} characters")
     return secret
 
 
-def backup(home: Home, out: Path, secret: bytes) -> Made:
-    """Write the backup whole or not at all. Raises ALREADY_EXISTS rather than overwrite, SINK_FAILED."""
+def backup(home: Home, out: Path, secret: bytes, *, tell: Callable[[str], None] = lambda _: None) -> Made:
+    """Write the backup whole or not at all; `tell` hears of each file of it.
+
+    Raises ALREADY_EXISTS rather than overwrite, SINK_FAILED.
+    """
     outside = _outside(home)
     if out.absolute().is_relative_to(home.root):
         raise SluicegateError(Reason.SINK_FAILED, f"a backup of {home.root} lies somewhere else: choose another place")
@@ -74,7 +77,7 @@ def backup(home: Home, out: Path, secret: bytes) -> Made:
         with os.fdopen(handle, "wb") as raw, tempfile.TemporaryDirectory(dir=home.root, prefix=".backup-") as scratch:
             writer = _Encrypted(raw, secret)
             with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
-                files = _fill(tar, home.root, Path(scratch))
+                files = _fill(tar, home.root, Path(scratch), tell)
             writer.finish()
             raw.flush()
             os.fsync(raw.fileno())
@@ -158,7 +161,7 @@ def _say_so(home: Home) -> None:
         store.close()
 
 
-def _fill(tar: tarfile.TarFile, root: Path, scratch: Path) -> int:
+def _fill(tar: tarfile.TarFile, root: Path, scratch: Path, tell: Callable[[str], None]) -> int:
     count = 0
     # Gateways before the exchange: a gateway that had seen a later ledger than the exchange comes back
     # with would refuse it.
@@ -166,6 +169,7 @@ def _fill(tar: tarfile.TarFile, root: Path, scratch: Path) -> int:
         name = path.relative_to(root)
         if _left_out(name) or path.is_symlink():
             continue
+        tell(f"backing up {name}")
         if path.suffix == ".db" and path.is_file():
             copy = _copied(path, scratch / "copy.db")
             tar.add(copy, arcname=str(name))

@@ -3,7 +3,8 @@
 A published version never changes. A new one replaces it for whoever asks from then on; agreements made
 under an earlier one stay with that. Who may read a version is said in the version itself: the
 consumers of its purposes, the department, coordination and supervision. For anybody else neither it nor
-its dataset is there, in listings, counts, searches and errors alike.
+its dataset is there, in listings, counts, searches and errors alike. A version is one signed document: who
+may read it reads all its purposes, and finds it by them; those that are for others are only not offered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Configuration files: `exchange.toml`, `gateway.toml` and profiles, read strictly.
 
 A key that is not known fails, with the nearest names; so does a value of another type or out of its
-range. Paths are relative to the file they stand in. Files that hold secrets must be 0600 in a folder
-that nobody else can enter; anything looser is refused when it is read (CONFIG_UNSAFE).
+range. Paths are relative to the file they stand in. Files that hold secrets must be 0600: a server's in
+a folder that nobody else can enter, a person's in one that nobody else can write to; anything looser is
+refused when it is read (CONFIG_UNSAFE).
 """
 
 from __future__ import annotations
@@ -339,8 +340,10 @@ def loopback(address: str) -> bool:
     return address.startswith(_LOOPBACK)
 
 
-def check_private(path: Path) -> None:
-    """Refuse a secret that others could read: 0600 or tighter, in a folder of 0700 or tighter."""
+def check_private(path: Path, *, personal: bool = False) -> None:
+    """Refuse a secret that others could read: 0600 or tighter, in a folder of 0700 or tighter. A `personal`
+    one, of a person and not of a server, may lie in a folder that others can enter: they can neither read
+    nor replace it there."""
     try:
         mode, folder = path.stat().st_mode, path.parent.stat().st_mode
     except OSError as error:
@@ -349,24 +352,28 @@ def check_private(path: Path) -> None:
         raise SluicegateError(Reason.CONFIG_UNSAFE, f"{path} is not a regular file")
     if mode & 0o077:
         raise SluicegateError(Reason.CONFIG_UNSAFE, f"{path} can be read by others; run chmod 600 on it")
-    if folder & 0o077:
-        raise SluicegateError(Reason.CONFIG_UNSAFE, f"the folder {path.parent} is open to others; run chmod 700 on it")
+    _check_folder(path.parent, folder, personal)
 
 
-def write_private(path: Path, raw: bytes) -> None:
+def _check_folder(folder: Path, mode: int, personal: bool) -> None:
+    if personal and mode & 0o022:
+        told = f"others can write to the folder {folder}; run chmod go-w on it, or choose another"
+        raise SluicegateError(Reason.CONFIG_UNSAFE, told)
+    if not personal and mode & 0o077:
+        told = f"the folder {folder} is open to others; run chmod 700 on it, or choose another"
+        raise SluicegateError(Reason.CONFIG_UNSAFE, told)
+
+
+def write_private(path: Path, raw: bytes, *, personal: bool = False) -> None:
     """Write a secret: a new file 0600, synced, in a folder 0700 that is made if need be.
 
-    Never overwrites (ALREADY_EXISTS). A folder that is there stays as it is, so one that others can
-    enter is refused (CONFIG_UNSAFE).
+    Never overwrites (ALREADY_EXISTS). A folder that is there stays as it is, so one that would be refused
+    when the secret is read (`check_private`) is refused now (CONFIG_UNSAFE).
     """
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, mode=0o700)
-        if path.parent.stat().st_mode & 0o077:
-            raise SluicegateError(
-                Reason.CONFIG_UNSAFE,
-                f"the folder {path.parent} is open to others; run chmod 700 on it, or name one that is to be made",
-            )
+        _check_folder(path.parent, path.parent.stat().st_mode, personal)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         raise SluicegateError(Reason.ALREADY_EXISTS, f"{path} exists; a key is never overwritten") from None
@@ -378,14 +385,14 @@ def write_private(path: Path, raw: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_key(path: Path, key: SigningKey) -> None:
+def write_key(path: Path, key: SigningKey, *, personal: bool = False) -> None:
     """Write a private key file (JWK)."""
-    write_private(path, json.dumps(key.unsafe_private_jwk(), indent=1).encode() + b"\n")
+    write_private(path, json.dumps(key.unsafe_private_jwk(), indent=1).encode() + b"\n", personal=personal)
 
 
-def read_key(path: Path) -> SigningKey:
+def read_key(path: Path, *, personal: bool = False) -> SigningKey:
     """Read a private key file. Raises CONFIG_UNSAFE when it lies open, CONFIG_INVALID when it is none."""
-    check_private(path)
+    check_private(path, personal=personal)
     try:
         return SigningKey.from_jwk(json.loads(path.read_bytes()[:MAX_FILE]))
     except (ValueError, AttributeError, TypeError, RecursionError, SluicegateError):

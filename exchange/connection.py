@@ -43,10 +43,18 @@ SERVICE_CONFIG = json.dumps(
 
 
 class TokenSource:
-    """Bearer tokens as the settings say, fetched again a minute before they expire. Safe for many threads."""
+    """Bearer tokens as the settings say, fetched again a minute before they expire. Safe for many threads.
+    `personal`: the files are a person's, not a server's (`config.check_private`)."""
 
-    def __init__(self, settings: TokenSettings, subject: str, clock: Callable[[], float] = time.time) -> None:
-        self._settings, self._subject, self._clock = settings, subject, clock
+    def __init__(
+        self,
+        settings: TokenSettings,
+        subject: str,
+        clock: Callable[[], float] = time.time,
+        *,
+        personal: bool = False,
+    ) -> None:
+        self._settings, self._subject, self._clock, self._personal = settings, subject, clock, personal
         self._token, self._expires = "", 0.0
         self._lock = threading.Lock()
 
@@ -69,7 +77,7 @@ class TokenSource:
     def _fetch(self) -> str:
         settings = self._settings
         if settings.file is not None:
-            check_private(settings.file)
+            check_private(settings.file, personal=self._personal)
             return settings.file.read_bytes().decode(errors="replace").strip()
         if settings.command:
             try:
@@ -85,7 +93,7 @@ class TokenSource:
             return done.stdout.decode(errors="replace").strip()
         if settings.issuer_key is not None:
             return identity.mint(
-                read_key(settings.issuer_key),
+                read_key(settings.issuer_key, personal=self._personal),
                 issuer=settings.issuer,
                 subject=self._subject,
                 audience=settings.audience,
@@ -102,7 +110,14 @@ class Connection:
     """One channel with one identity. Use as a context manager, or call `close`."""
 
     def __init__(
-        self, endpoint: str, *, ca: Path | None, token: Callable[[], str], timeout: int, unsafe_plaintext: bool = False
+        self,
+        endpoint: str,
+        *,
+        ca: Path | None,
+        token: Callable[[], str],
+        timeout: int,
+        unsafe_plaintext: bool = False,
+        named_by: str = "",
     ) -> None:
         options = [
             ("grpc.service_config", SERVICE_CONFIG),
@@ -122,7 +137,8 @@ class Connection:
             except OSError as error:
                 raise SluicegateError(Reason.CONFIG_INVALID, f"cannot read {ca}: {error.strerror}") from None
             self._channel = grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(roots), options)
-        self.endpoint, self._token, self._timeout = endpoint, token, timeout
+        self._token, self._timeout = token, timeout
+        self._where = f"the exchange at {endpoint}{f', as {named_by} says,' if named_by else ''}"
 
     @classmethod
     def of(cls, profile: Profile) -> Connection:
@@ -130,9 +146,10 @@ class Connection:
         return cls(
             profile.endpoint,
             ca=profile.ca,
-            token=TokenSource(profile.token, profile.subject),
+            token=TokenSource(profile.token, profile.subject, personal=True),
             timeout=profile.timeout,
             unsafe_plaintext=profile.unsafe_plaintext,
+            named_by=f"the profile of {profile.subject}",
         )
 
     def __enter__(self) -> Connection:
@@ -157,7 +174,7 @@ class Connection:
         try:
             return method(message, timeout=timeout or self._timeout, metadata=self._metadata())
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise from_rpc_error(error, self._where) from None
 
     def stream(self, method: Any, message: Any) -> Iterator[Any]:
         """A server stream without deadline, for the watch. Closing the iterator cancels it."""
@@ -165,6 +182,6 @@ class Connection:
         try:
             yield from running
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise from_rpc_error(error, self._where) from None
         finally:
             running.cancel()

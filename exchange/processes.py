@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +13,14 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError, Violation
 from exchange.home import Home
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
+# How a process of ours ends that says why: `str` of a SluicegateError.
+_WHY = re.compile(r"([A-Z_]+): (.+)")
+_FINDING = re.compile(r"  - (.+?): (.+)")
 
 
 class Town:
@@ -40,6 +45,7 @@ class Town:
         self.addresses: dict[str, str] = {}
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.logs = {name: home.root / "logs" / f"{name}.log" for name in wanted}
+        self._begun: dict[str, int] = {}  # where in its log a process began to write
 
     def __enter__(self) -> Town:
         (self._home.root / "logs").mkdir(exist_ok=True, mode=0o700)
@@ -57,9 +63,10 @@ class Town:
         self.stop()
 
     def start(self, name: str) -> str:
-        """Start one process and wait until it serves; its address. Raises UNAVAILABLE with its last words."""
+        """Start one process and wait until it serves; its address. Raises the reason that it ended with."""
         kind, path = self._wanted[name]
         with self.logs[name].open("ab") as log:
+            self._begun[name] = log.seek(0, os.SEEK_END)
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "exchange.app", kind, str(path), "--with-parent"],
                 stdout=subprocess.PIPE,
@@ -71,8 +78,11 @@ class Town:
         self.processes[name] = process
         line = _first_line(process, START_TIMEOUT)
         if not line.startswith("ready "):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)  # its output ends a little before it does
+            code = process.poll()
             self.kill(name)
-            raise SluicegateError(Reason.UNAVAILABLE, f"{name} did not start: {_tail(self.logs[name])}")
+            raise self._ended(name, "did not start", code)
         self.addresses[name] = line.removeprefix("ready ").strip()
         return self.addresses[name]
 
@@ -107,8 +117,28 @@ class Town:
         while not ended.is_set():
             for name, process in self.processes.items():
                 if process.poll() is not None:
-                    raise SluicegateError(Reason.UNAVAILABLE, f"{name} ended by itself: {_tail(self.logs[name])}")
+                    raise self._ended(name, "ended by itself", process.returncode)
             ended.wait(0.5)
+
+    def _ended(self, name: str, what: str, code: int | None) -> SluicegateError:
+        """Why a process ended, in its own last words where it has said why."""
+        log = self.logs[name]
+        where = f"all that it said is in {log}"
+        lines = _written(log, self._begun[name])
+        told = [number for number, line in enumerate(lines) if _reason(line)]
+        if code != 0 and told:
+            (word, message), rest = _reason(lines[told[-1]]), lines[told[-1] + 1 :]  # type: ignore[misc]
+            found = [_FINDING.fullmatch(line) for line in rest]
+            violations = tuple(Violation(finding[1], finding[2]) for finding in found if finding)
+            return SluicegateError(Reason(word), f"{name} {what}: {message} ({where})", violations)
+        if code is None:
+            why = f"it was not ready within {START_TIMEOUT:.0f} s"
+        elif code < 0:
+            why = f"signal {-code} ({_signal(-code)}) ended it"
+        else:
+            why = f"exit code {code}"
+        remedy = f"look into {log}, then run sluicegate up again"
+        return SluicegateError(Reason.UNAVAILABLE, f"{name} {what}: {why} ({where})", remedy=remedy)
 
 
 def _close_pipes(process: subprocess.Popen[str]) -> None:
@@ -128,7 +158,20 @@ def _first_line(process: subprocess.Popen[str], timeout: float) -> str:
     return lines[0] if lines else ""
 
 
-def _tail(path: Path) -> str:
-    """The last words of a process, and where the others are."""
-    text = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
-    return f"{' '.join(text[-3:])[-600:] or 'it said nothing'} (all of it in {path})"
+def _written(log: Path, begin: int) -> list[str]:
+    """The last lines that a process wrote, none of an earlier one's."""
+    with log.open("rb") as file:
+        file.seek(max(begin, file.seek(0, os.SEEK_END) - 65_536))
+        return file.read().decode(errors="replace").splitlines()
+
+
+def _reason(line: str) -> tuple[str, str] | None:
+    found = _WHY.fullmatch(line)
+    return (found[1], found[2]) if found and found[1] in Reason.__members__ else None
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

@@ -15,7 +15,7 @@ from connectors import partial, sinks
 from connectors import pull as gate
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
-from contracts.receipt import Receipt
+from contracts.receipt import Bounds, Receipt
 from exchange import evidence, signing, views
 
 if TYPE_CHECKING:
@@ -65,20 +65,25 @@ class Pulled:
         return self.frame().to_arrow().to_reader()
 
     def summary(self) -> dict[str, Any]:
-        """Rows, bounds and digests, for people and programs."""
+        """Rows, bounds and digests, for programs. `k` and the `l` of each sensitive column are what was met
+        and what was required, with `atLeast` where counting stopped there; `k` is None for data about no person."""
         paper = msgspec.convert(self.receipt.payload, Receipt)
         bounds = paper.bounds
         return {
             "transfer": self.transfer,
             "rows": self.rows,
             "suppressed": paper.rows_suppressed,
-            "k": f"{bounds.k_met} (required {bounds.k_required})" if bounds else "about no person",
-            "l": {name: f"{met} (required {bounds.l_required[name]})" for name, met in bounds.l_met.items()}
+            "k": _bound(bounds, bounds.k_met, bounds.k_required) if bounds else None,
+            "l": {name: _bound(bounds, met, bounds.l_required[name]) for name, met in bounds.l_met.items()}
             if bounds
             else {},
             "contentDigest": self.content_digest,
             "receipt": f"{self.path}.receipt.json" if self.path else "",
         }
+
+
+def _bound(bounds: Bounds, met: int, required: int) -> dict[str, Any]:
+    return {"met": met, "required": required, "atLeast": bounds.at_least}
 
 
 class _Grants:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,30 +107,51 @@ def format_of(data: Path, form: str | None) -> sources.Format:
 def source_settings(data: Path, form: str | None) -> sources.SourceSettings:
     """Where to read from. Raises INVALID_ARGUMENT for a file that is not there, or an unknown format."""
     if not any(mark in str(data) for mark in "*?[") and not data.exists():
-        raise SluicegateError(Reason.INVALID_ARGUMENT, f"there is no file, folder or glob {data}")
+        raise _nothing(data)
     return sources.SourceSettings(path=str(data.absolute()), format=format_of(data, form))
 
 
+def _nothing(data: Path) -> SluicegateError:
+    told = f"there is no file, folder or glob {data} with anything to read"
+    return SluicegateError(Reason.INVALID_ARGUMENT, told, remedy="name data that is there")
+
+
 def try_contract(
-    loaded: LoadedContract, data: Path, *, purpose: str | None = None, form: str | None = None
+    loaded: LoadedContract,
+    data: Path,
+    *,
+    purpose: str | None = None,
+    form: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Tried, ...]:
-    """Rehearse one purpose, or all. Raises SOURCE_UNAVAILABLE, DATA_INVALID, INVALID_ARGUMENT."""
+    """Rehearse one purpose, or all; `tell` hears of each stage.
+
+    Raises SOURCE_UNAVAILABLE, DATA_INVALID, and INVALID_ARGUMENT for an unknown purpose or format, and
+    when `data` leads to no file.
+    """
     contract = loaded.contract
     if purpose is not None and purpose not in contract.purposes:
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, f"no such purpose: {purpose[:60]!r}; {nearest(purpose, contract.purposes)}"
         )
-    source = sources.open(source_settings(data, form))
+    settings = source_settings(data, form)
+    # A gateway's source may well be away for a while; here somebody named data that is to be read now.
+    if not sources.matching(settings):
+        raise _nothing(data)
+    source = sources.open(settings)
     names = (purpose,) if purpose is not None else tuple(contract.purposes)
     with tempfile.TemporaryDirectory() as scratch:
-        return tuple(_try(contract, name, source, Path(scratch) / "spool") for name in names)
+        return tuple(_try(contract, name, source, Path(scratch) / "spool", tell) for name in names)
 
 
-def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path) -> Tried:
+def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path, tell: Callable[[str], None]) -> Tried:
     rules = standard.load(contract.sharing.standard)
     try:
         compiled = plan.compile(plan.terms_for(contract, purpose), contract, source.schema(), rules)
-        return Tried(purpose, dry_run(compiled, source, spool=spool, entropy=os.urandom))
+        run = dry_run(
+            compiled, source, spool=spool, entropy=os.urandom, tell=lambda stage: tell(f"purpose {purpose}: {stage}")
+        )
+        return Tried(purpose, run)
     except SluicegateError as error:
         if error.reason not in OF_THE_PURPOSE:
             raise

@@ -5,9 +5,9 @@ source.schema(); source.scan(["citizen_id", "sex"])
 """
 
 from connectors.sources.base import Format, Source, SourceSettings
-from connectors.sources.files import FileSource
+from connectors.sources.files import FileSource, matching
 
-__all__ = ["FileSource", "Format", "Source", "SourceSettings", "open"]
+__all__ = ["FileSource", "Format", "Source", "SourceSettings", "matching", "open"]
 
 
 def open(settings: SourceSettings) -> Source:

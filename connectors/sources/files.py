@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from connectors.sources.base import SourceSettings, dtype_of, invalid, polars_type, reading, unavailable
+from connectors.sources.base import Format, SourceSettings, dtype_of, invalid, polars_type, reading, unavailable
 from contracts.dtypes import Schema
 from contracts.errors import Reason, SluicegateError, nearest
 
@@ -94,7 +94,7 @@ class FileSource:
         if self._settings.root is not None and not path.is_absolute():
             path = root / path
         with reading(self.name):
-            found = _matching(path, SUFFIXES[self._settings.format])
+            found = _matching(path, self._settings.format)
             if not found:
                 raise unavailable(self.name, "there is no such file, or nothing matches")
             inside = root.resolve(strict=True)
@@ -218,14 +218,19 @@ def _fixed(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _matching(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def matching(settings: SourceSettings) -> list[Path]:
+    """The files that a source leads to now, unchecked; empty when there are none."""
+    return _matching(Path(settings.path), settings.format)
+
+
+def _matching(path: Path, form: Format) -> list[Path]:
     """The files a path stands for. Names that begin with a dot or underscore are other tools' marks."""
     if has_magic(str(path)):
         fixed = _fixed(path)
         return sorted(file for file in fixed.glob(str(path.relative_to(fixed))) if file.is_file() and _plain(file))
     if path.is_dir():
         return sorted(
-            file for file in path.rglob("*") if file.suffix in suffixes and _plain(file) and not file.is_dir()
+            file for file in path.rglob("*") if file.suffix in SUFFIXES[form] and _plain(file) and not file.is_dir()
         )
     return [path] if path.exists() or path.is_symlink() else []
 

@@ -160,9 +160,11 @@ def suspend(
     output: Output = Form.TABLE,
 ) -> None:
     """Stop transfers until a time; your own gateway is told first."""
-    from contracts.instants import epoch
+    import time
 
-    epoch(until)  # before anybody is told
+    from contracts.instants import demand_future, epoch
+
+    demand_future(epoch(until), int(time.time()), "until")  # before anybody is told
     with state(context).connect() as exchange:
         _tell(exchange, name, reason=reason, until=until, place=_place(gateway, ca))
         found = exchange.suspend(name, reason=reason, until=until)

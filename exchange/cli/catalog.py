@@ -86,6 +86,7 @@ def show(
         made = frame.rows(named=True) if frame is not None else []
         show_json({**found.as_json(), "sample": {"purpose": chosen, "rows": made}})
         return
+    others = [name for name in contract.purposes if name not in offered]
     basis = f" (legal basis {contract.sharing.legal_basis})" if contract.sharing.legal_basis else ""
     facts(
         Form.TABLE,
@@ -97,6 +98,8 @@ def show(
             "never for": contract.negative_list.uses or "-",
             "terms": contract.terms_digest,
             "published": found.contract.create_time,
+            # The contract is one signed document: who may see it sees these too, so they are not hidden here.
+            **({"not for you": others} if others else {}),
         },
         title=short_dataset(found.name),
     )

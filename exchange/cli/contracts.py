@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exchange.cli.output import Form, Output, facts, note, say, show_json, show_table
+from exchange.cli.output import Form, Output, Overwrite, demand_vacant, facts, note, say, show_json, show_table
+from exchange.cli.progress import stages
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(2 * 1024 * 1024 + 1)
     except OSError as error:
-        raise SluicegateError(Reason.CONTRACT_INVALID, f"cannot read {path}: {error.strerror}") from None
+        told = f"cannot read {path}: {error.strerror}"
+        raise SluicegateError(Reason.INVALID_ARGUMENT, told, remedy="name a file that can be read") from None
 
 
 def _load(path: Path) -> LoadedContract:
@@ -89,7 +91,8 @@ def contract_test(
     """
     from exchange.trying import try_contract
 
-    tried = try_contract(_load(file), data, purpose=purpose, form=form)
+    with stages(f"looking at {data}") as tell:
+        tried = try_contract(_load(file), data, purpose=purpose, form=form, tell=tell)
     if output is Form.JSON:
         show_json([item.as_json() for item in tried])
     else:
@@ -108,6 +111,7 @@ def contract_sign(
     context: typer.Context,
     file: File,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the signed statement.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Sign a contract for a colleague who publishes it within a day.
 
@@ -116,6 +120,7 @@ def contract_sign(
     from contracts import lint
     from exchange import signing
 
+    demand_vacant(out, overwrite=overwrite)
     raw = _read(file)
     lint.check(raw, name=str(file))
     out.write_bytes(signing.contract_statement(state(context).profile(), raw).to_bytes())
@@ -124,11 +129,14 @@ def contract_sign(
 
 @contract_app.command("strip")
 def contract_strip(
-    file: File, out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the cleaned copy.")]
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the cleaned copy.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a copy without private examples and internal hosts."""
     from contracts import odcs
 
+    demand_vacant(out, overwrite=overwrite)
     out.write_bytes(odcs.strip(_read(file), name=str(file)))
     say(str(out))
 

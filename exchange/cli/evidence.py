@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from exchange.cli.output import Form, Limit, Output, note, say, shortened, show_json, show_table
+from exchange.cli.output import (
+    Form,
+    Limit,
+    Output,
+    Overwrite,
+    demand_vacant,
+    note,
+    say,
+    shortened,
+    show_json,
+    show_table,
+)
+from exchange.cli.progress import stages
 from exchange.cli.state import state
+
+if TYPE_CHECKING:
+    from exchange.config import Profile
 
 evidence_app = typer.Typer(help="All papers of a transfer in one file.", no_args_is_help=True)
 
@@ -48,8 +63,11 @@ def verify(
     from exchange.pulling import digest_by_receipt
 
     bundle = evidence.receipt_file(file)
-    pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(state(context).profile())
-    digest = digest_by_receipt(data, bundle.receipt) if data is not None else None
+    pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(_pinning(context))
+    digest = None
+    if data is not None:
+        with stages(f"recomputing the digest of {data}"):
+            digest = digest_by_receipt(data, bundle.receipt)
     known = [found for path in revocations or () for found in evidence.read_revocations(path)]
     steps = law.verify(
         bundle,
@@ -96,11 +114,22 @@ def verify(
         raise typer.Exit(8)
 
 
+def _pinning(context: typer.Context) -> Profile:
+    """The profile whose trust file counts. Who has none, as an auditor may, needs a trust file and no profile."""
+    from contracts.errors import Reason, SluicegateError
+
+    chosen = state(context)
+    if not chosen.home().profiles():
+        raise SluicegateError(Reason.TRUST_MISSING, f"no trust file is named, and {chosen.home().root} has no profiles")
+    return chosen.profile()
+
+
 @evidence_app.command("export")
 def evidence_export(
     context: typer.Context,
     transfer: Annotated[str, typer.Argument(help="transfers/t-... or just t-...", metavar="TRANSFER")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    overwrite: Overwrite = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="An earlier checkpoint to prove it in, as a profile keeps it.", metavar="FILE"),
@@ -113,6 +142,7 @@ def evidence_export(
     from contracts.envelope import Envelope
     from exchange.evidence import witness
 
+    demand_vacant(out, overwrite=overwrite)
     earlier = None if checkpoint is None else Envelope.from_bytes(checkpoint.read_bytes())
     with state(context).connect() as exchange:
         witness(exchange, exchange.transfer(transfer).name, out=out, checkpoint=earlier)

@@ -9,7 +9,7 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -163,13 +163,28 @@ def _failed(error: Exception, *, as_json: bool) -> int:
     return error.traits.exit_code
 
 
+def completing(command: Any) -> Any:
+    """The commands for a shell to complete: each of them has the global options, which may stand anywhere."""
+    shared = [each for each in command.params if set(each.opts) & set(GLOBAL)]
+
+    def equip(inner: Any) -> None:
+        for each in getattr(inner, "commands", {}).values():
+            each.params += shared
+            equip(each)
+
+    equip(command)
+    return command
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    # The transport's own log would stand between our lines: what it means, we say ourselves.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if COMPLETE in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
-        app(prog_name="sluicegate")
+        completing(typer.main.get_command(app))(prog_name="sluicegate")
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

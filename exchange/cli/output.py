@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ class Form(StrEnum):
 
 
 Output = Annotated[Form, typer.Option("--output", help="table for people, json for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Most results to show.")]
 
 
@@ -149,6 +151,15 @@ def _folded(head: str, text: str) -> str:
     return "\n".join(folded) or head
 
 
+def demand_vacant(*paths: Path, overwrite: bool) -> None:
+    """Refuse to replace a file without being told to: asked before anything is done. Raises SINK_FAILED."""
+    from contracts.errors import Reason, SluicegateError
+
+    for path in paths:
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise SluicegateError(Reason.SINK_FAILED, f"{path} exists; move it away, or replace it with --overwrite")
+
+
 def say(text: str) -> None:
     """One plain line on standard output."""
     print(plain(text))
@@ -170,7 +181,7 @@ def show_error(error: SluicegateError, *, as_json: bool) -> None:
                 for v in error.violations
             ],
             "metadata": dict(error.metadata),
-            "remedy": error.traits.remedy,
+            "remedy": error.remedy,
         }
         print(json_text({"error": value}), file=sys.stderr)
         return
@@ -180,6 +191,6 @@ def show_error(error: SluicegateError, *, as_json: bool) -> None:
     omitted = error.metadata.get("violationsOmitted")
     if omitted:
         note(f"  - and {omitted} more")
-    note(f"  {error.reason.value}: {error.traits.meaning}. What to do: {error.traits.remedy}.")
+    note(f"  {error.reason.value}: {error.traits.meaning}. What to do: {error.remedy}.")
     if "requestId" in error.metadata:
         note(f"  request id {error.metadata['requestId']}")

@@ -84,7 +84,7 @@ def token(
     chosen = state(context)
     if show:
         profile = chosen.profile()
-        print(TokenSource(profile.token, profile.subject)())
+        print(TokenSource(profile.token, profile.subject, personal=True)())
         return
     with chosen.connect() as exchange:
         me = exchange.whoami()
@@ -190,7 +190,7 @@ def key_new(
     from exchange.config import write_key
 
     key = SigningKey.from_seed(os.urandom(32))
-    write_key(path, key)
+    write_key(path, key, personal=True)
     print(_jwk(key.public))
     note(f"{path} holds the private key {key.kid}")
 
@@ -239,7 +239,7 @@ def key_certify(
         tls_certificate=digest_bytes(tls_certificate.read_bytes()) if tls_certificate is not None else None,
     )
     with chosen.connect() as exchange:
-        made = exchange.register_key(sign(Kind.KEY, statement, read_key(root)))
+        made = exchange.register_key(sign(Kind.KEY, statement, read_key(root, personal=True)))
     if output is Form.JSON:
         show_json(made.as_json())
         return
@@ -304,7 +304,7 @@ def key_revoke(
     chosen = state(context)
     revocation = rotating.revocation(chosen.profile().party, last(kid), reason)
     with chosen.connect() as exchange:
-        made = exchange.register_key(sign(Kind.REVOCATION, revocation, read_key(root)))
+        made = exchange.register_key(sign(Kind.REVOCATION, revocation, read_key(root, personal=True)))
     if output is Form.JSON:
         show_json(made.as_json())
         return

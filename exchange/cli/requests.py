@@ -131,11 +131,12 @@ def approve(
     chosen = state(context)
     with chosen.connect() as exchange:
         found = exchange.request_status(name)
+        _demand_role(exchange.whoami())
         paper = signing.approval_payload(exchange.profile, found)
         note("this signed request:")
         _show_document(found.statement.payload if found.statement else {})
         _show_consequences(exchange, found)
-        note("is approved by your signature under this document:")
+        note("would be approved by your signature under this document:")
         _show_document(msgspec.to_builtins(paper))
         if not yes:
             typer.confirm("sign it?", abort=True, err=True)
@@ -148,6 +149,16 @@ def approve(
         note(f"approved; {decided.agreement} is drafted and signed for the department, the consumer signs next")
     else:
         note(f"approved; it still waits for {_missing(decided)}")
+
+
+def _demand_role(me: views.Principal) -> None:
+    """The exchange says no to others too, but only after they were shown what they would sign."""
+    from contracts.errors import Reason, SluicegateError
+    from exchange.access import APPROVERS
+
+    if not set(APPROVERS) & set(me.roles):
+        held = f"you have {', '.join(me.roles) or 'no role'}"
+        raise SluicegateError(Reason.ROLE_MISSING, f"approving needs the role {' or '.join(APPROVERS)}; {held}")
 
 
 def _show_consequences(exchange: Exchange, found: views.Request) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli.output import Form, Output, facts, note, say, show_json, show_table
+from exchange.cli.progress import stages
 from exchange.cli.state import profile_names, state
 
 if TYPE_CHECKING:
@@ -260,7 +261,8 @@ def backup(
     """
     from exchange import backups
 
-    made = backups.backup(state(context).home(), out, backups.passphrase(passphrase_file))
+    with stages("beginning the backup") as tell:
+        made = backups.backup(state(context).home(), out, backups.passphrase(passphrase_file), tell=tell)
     _made(output, "file", out, made)
 
 
@@ -277,7 +279,8 @@ def restore(
     from exchange import backups
 
     home = state(context).home()
-    made = backups.restore(file, home, backups.passphrase(passphrase_file))
+    with stages(f"restoring {file}"):
+        made = backups.restore(file, home, backups.passphrase(passphrase_file))
     _made(output, "home", home.root, made)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -44,9 +44,14 @@ def state(context: typer.Context) -> State:
     return found if isinstance(found, State) else State(None, None)
 
 
-def profile_names(incomplete: str) -> list[str]:
-    """Profiles whose name begins like this, for the shell to complete; of the default home."""
+def profile_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Profiles whose name begins like this, for the shell to complete; of the home that the line names, else
+    of the default one."""
     from os import environ
 
-    root = Path(environ.get("SLUICEGATE_HOME") or Path.home() / ".sluicegate")
+    at: Any = context
+    named = None
+    while at is not None and named is None:
+        named, at = at.params.get("home"), at.parent
+    root = Path(named or environ.get("SLUICEGATE_HOME") or Path.home() / ".sluicegate").expanduser()
     return sorted(path.stem for path in root.glob("profiles/*.toml") if path.stem.startswith(incomplete))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from exchange.cli.output import Form, Limit, Output, facts, listing, note, say, show_json
+from exchange.cli import progress as progresses
+from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, facts, listing, note, say, show_json
 from exchange.cli.state import state
+
+if TYPE_CHECKING:
+    from exchange import views
+    from exchange.client import Exchange
 
 Agreement = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
 
@@ -32,33 +35,6 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
-    """A progress bar on a terminal, nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from exchange.cli.output import console
-
-    columns = (
-        TextColumn("{task.fields[rows]:,} rows"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pull", rows=0, total=None)
-
-        def update(rows: int, size: int, total_rows: int) -> None:
-            total = int(size * total_rows / rows) if rows and total_rows else None
-            bar.update(task, completed=size, total=total, rows=rows)
-
-        yield update
-
-
 def pull(
     context: typer.Context,
     agreement: Agreement,
@@ -75,7 +51,7 @@ def pull(
     The receipt is written beside it as FILE.receipt.json.
     """
     started = time.monotonic()
-    with state(context).connect() as exchange, _progress(quiet) as progress:
+    with state(context).connect() as exchange, progresses.transfer(quiet) as progress:
         pulled = exchange.pull(
             agreement,
             to=out,
@@ -94,8 +70,8 @@ def pull(
         Form.TABLE,
         {
             "rows": f"{pulled.rows:,} in {seconds:.1f} s, {speed:,} rows/s; {summary['suppressed']:,} suppressed",
-            "k": summary["k"],
-            "l": [f"{name} {met}" for name, met in summary["l"].items()] or "-",
+            "k": _met(summary["k"]) if summary["k"] else "about no person",
+            "l": [f"{name} {_met(bound)}" for name, bound in summary["l"].items()] or "-",
             "content digest": pulled.content_digest,
             "transfer": f"{pulled.transfer}, acknowledged",
             "receipt": summary["receipt"],
@@ -111,10 +87,15 @@ def pull(
     note(f"check it any time: sluicegate verify {summary['receipt']}{data}")
 
 
+def _met(bound: dict[str, Any]) -> str:
+    return f"{'at least ' if bound['atLeast'] else ''}{bound['met']} (required {bound['required']})"
+
+
 def ticket(
     context: typer.Context,
     agreement: Agreement,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the ticket; readable by you alone.")],
+    overwrite: Overwrite = False,
     output: Output = Form.TABLE,
 ) -> None:
     """Write a ticket for any Arrow Flight client.
@@ -124,10 +105,11 @@ def ticket(
     """
     from exchange.config import write_private_file
 
+    certificate = out.with_name(out.name + ".ca.pem")
+    demand_vacant(out, certificate, overwrite=overwrite)
     with state(context).connect() as exchange:
         granted, raw = exchange.ticket(agreement)
     write_private_file(out, raw)
-    certificate = out.with_name(out.name + ".ca.pem")
     certificate.write_text(granted.gateway_ca_certificate)
     expires = granted.grant.payload.get("expires", "") if granted.grant else ""
     value = {
@@ -166,7 +148,9 @@ def receipts(
                 from exchange.evidence import watch_ledger
                 from exchange.pulling import digest_of
 
-                found = exchange.acknowledge(found.name, content_digest=digest_of(acknowledge, found))
+                with progresses.stages(f"recomputing the digest of {acknowledge}"):
+                    digest = digest_of(acknowledge, found)
+                found = exchange.acknowledge(found.name, content_digest=digest)
                 note(f"acknowledged {found.name}")
                 watch_ledger(exchange)
             shown = found.receipt.payload if found.receipt else {}
@@ -177,8 +161,9 @@ def receipts(
                 Form.TABLE,
                 {
                     "state": found.state,
-                    "why": " ".join(x for x in (found.failure_reason, found.failure_detail) if x) or "-",
-                    "purpose": shown.get("purpose", "-"),
+                    **_failure(found),
+                    "agreement": found.agreement,
+                    "purpose": shown.get("purpose") or _purpose(exchange, found.agreement),
                     "rows": _rows(shown),
                     "content digest": shown.get("contentDigest", "-"),
                     "bounds": _bounds(shown["bounds"]) if "bounds" in shown else "-",
@@ -203,6 +188,34 @@ def receipts(
             },
             empty="no transfers",
         )
+
+
+def _failure(found: views.Transfer) -> dict[str, object]:
+    """Why it failed; its figures too, which the exchange shows to the department alone."""
+    try:
+        detail = json.loads(found.failure_detail or "{}")
+        figures = {str(name): value for name, value in dict(detail).items()}
+    except (ValueError, TypeError, RecursionError):
+        figures = {"message": found.failure_detail}
+    told = ": ".join(str(part) for part in (found.failure_reason, figures.pop("message", "")) if part)
+    value: dict[str, object] = {"why": told or "-"}
+    if violations := figures.pop("violations", ""):
+        value["violations"] = violations
+    if figures:
+        value["figures"] = [f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items()]
+    return value
+
+
+def _purpose(exchange: Exchange, agreement: str) -> str:
+    """The purpose of a transfer that has no receipt yet, or will never have one."""
+    from contracts.errors import Reason, SluicegateError
+
+    try:
+        return exchange.agreement(agreement).purpose
+    except SluicegateError as error:
+        if error.reason is not Reason.NOT_FOUND:
+            raise
+        return "-"
 
 
 def _rows(shown: dict[str, Any]) -> str:

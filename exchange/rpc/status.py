@@ -12,6 +12,7 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from connectors.reaching import unreachable
 from contracts.errors import Reason, SluicegateError, Violation
 
 DOMAIN = "sluicegate"
@@ -76,10 +77,6 @@ def _encoded(message: str, *details: object) -> int:
 
 
 _TRANSPORT = {
-    grpc.StatusCode.UNAVAILABLE: (
-        Reason.UNAVAILABLE,
-        "the exchange cannot be reached, or its certificate is not trusted",
-    ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.DEADLINE_EXCEEDED, "the exchange did not answer in time"),
     grpc.StatusCode.CANCELLED: (Reason.CANCELLED, "the call was cancelled"),
     grpc.StatusCode.UNAUTHENTICATED: (Reason.TOKEN_INVALID, "the exchange does not accept the token"),
@@ -87,14 +84,15 @@ _TRANSPORT = {
 }
 
 
-def from_rpc_error(error: grpc.RpcError) -> SluicegateError:
-    """What a failed call means, in our own words. Transport failures become UNAVAILABLE and the like."""
+def from_rpc_error(error: grpc.RpcError, where: str = "the exchange") -> SluicegateError:
+    """What a failed call means, in our own words. Transport failures become UNAVAILABLE and the like.
+    `where` names the exchange, with the address where it was looked for."""
     try:
         status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
     except ValueError:
         status = None
     ours = _ours(status) if status is not None else None
-    return ours or _transport(error)
+    return ours or _transport(error, where)
 
 
 def _ours(status: status_pb2.Status) -> SluicegateError | None:
@@ -109,12 +107,15 @@ def _ours(status: status_pb2.Status) -> SluicegateError | None:
     return None if reason is None else SluicegateError(reason, status.message, tuple(violations), metadata)
 
 
-def _transport(error: grpc.RpcError) -> SluicegateError:
+def _transport(error: grpc.RpcError, where: str) -> SluicegateError:
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # The library's own limits: it tells them apart by their text alone.
         if "larger than max" in (error.details() or ""):
             return SluicegateError(Reason.TOO_LARGE, "the message is larger than the other side accepts")
         return SluicegateError(Reason.RATE_LIMITED, "the exchange has too many calls at once; repeat in a moment")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        text = (error.details() or "") if isinstance(error, grpc.Call) else ""
+        return unreachable(where, text, authority="the certificates in `ca` of the profile")
     reason, text = _TRANSPORT.get(code, (Reason.INTERNAL, f"the call failed with {code.name}"))
     return SluicegateError(reason, text)

@@ -7,6 +7,7 @@ and each value of a masked cell, and looks whether any of them lies where it doe
 
 from __future__ import annotations
 
+import base64
 import copy
 import gc
 import os

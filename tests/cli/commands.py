@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,3 +73,23 @@ def process(*words: object, home: Path, code: int | None = 0, **options: Any) ->
     )
     assert code is None or done.returncode == code, f"exit code {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return Said(done.returncode, done.stdout, done.stderr)
+
+
+def on_a_terminal(home: Path, *words: str) -> str:
+    """What a person sees on a terminal of 100 columns."""
+    child, parent = pty.fork()
+    if child == 0:  # pragma: no cover - another process
+        os.environ |= {"SLUICEGATE_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERM": "xterm"}
+        os.execv(sys.executable, [sys.executable, "-m", "exchange.cli.main", *words])
+    seen = b""
+    while True:
+        try:
+            more = os.read(parent, 65_536)
+        except OSError:
+            break
+        if not more:
+            break
+        seen += more
+    os.close(parent)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return seen.decode()

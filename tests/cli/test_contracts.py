@@ -53,8 +53,12 @@ def test_what_is_wrong_is_said_with_line_and_hint(
 )
 def test_what_is_no_contract(still: Commands, tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "c.yaml").write_bytes(raw)
-    assert str(tmp_path / "c.yaml") in still("contract", "lint", tmp_path / "c.yaml", code=2).err
-    still("contract", "lint", tmp_path / "missing.yaml", code=2)
+    said = still("contract", "lint", tmp_path / "c.yaml", code=2).err
+    assert str(tmp_path / "c.yaml") in said
+    assert ("at most 2097152 bytes; this one has more" in said) == (len(raw) > 2 << 20)
+    missing = still("contract", "lint", tmp_path / "missing.yaml", code=2).err
+    assert "missing.yaml: No such file" in missing
+    assert "What to do: name a file that can be read." in missing
     still("contract", "lint", tmp_path, code=2)
 
 
@@ -90,13 +94,21 @@ def test_a_rehearsal_that_fails_says_why(still: Commands, data: Path, tmp_path: 
     ("words", "says"),
     [
         (["--data", "missing.parquet"], "there is no file, folder or glob missing.parquet"),
+        (["--data", "nothing*.parquet"], "there is no file, folder or glob nothing*.parquet"),
+        (["--data", "{empty}"], "there is no file, folder or glob {empty}"),
         (["--data", "{data}", "--purpose", "transport-planing"], "did you mean 'transport-planning'?"),
         (["--data", "{data}", "--format", "xlsx"], "allowed: arrow, csv, ndjson, parquet"),
     ],
 )
-def test_a_rehearsal_that_cannot_begin(still: Commands, data: Path, words: list[str], says: str) -> None:
-    words = [word.format(data=data) for word in words]
-    assert says in still("contract", "test", CONTRACT, *words, code=2).err
+def test_a_rehearsal_that_cannot_begin(
+    still: Commands, data: Path, tmp_path: Path, words: list[str], says: str
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = [word.format(data=data, empty=empty) for word in words]
+    said = still("contract", "test", CONTRACT, *words, code=2).err
+    assert says.format(empty=empty) in said
+    assert "INVALID_ARGUMENT" in said, "one fault of whoever asks, one answer"
 
 
 def test_strip_writes_a_clean_copy(still: Commands, tmp_path: Path) -> None:
@@ -106,6 +118,11 @@ def test_strip_writes_a_clean_copy(still: Commands, tmp_path: Path) -> None:
     assert said.out == f"{tmp_path / 'clean.odcs.yaml'}\n"
     assert "13800000000" not in (tmp_path / "clean.odcs.yaml").read_text()
     still("contract", "lint", tmp_path / "clean.odcs.yaml")
+    before = private.read_bytes()
+    assert "--overwrite" in still("contract", "strip", private, "-o", private, code=2).err
+    assert private.read_bytes() == before
+    still("contract", "strip", private, "-o", private, "--overwrite")
+    assert private.read_bytes() == (tmp_path / "clean.odcs.yaml").read_bytes()
 
 
 def test_publishing_again_and_again(cli: Commands, tmp_path: Path) -> None:
@@ -133,7 +150,8 @@ def test_a_standing_offer_of_highly_private_fields_takes_two_signatures(cli: Com
     assert "POLICY_REFUSED" in cli("publish", open_to_all, "--as", "steward", code=5).err
     # What was signed is another contract.
     assert "SIGNATURE_INVALID" in cli("publish", open_to_all, "--signed", signed, "--as", "steward", code=8).err
-    cli("contract", "sign", open_to_all, "--out", signed, "--as", "dpo")
+    assert "--overwrite" in cli("contract", "sign", open_to_all, "--out", signed, "--as", "dpo", code=2).err
+    cli("contract", "sign", open_to_all, "--out", signed, "--overwrite", "--as", "dpo")
     # One person's signature twice is one signature.
     assert "SIGNATURE_INVALID" in cli("publish", open_to_all, "--signed", signed, "--as", "dpo", code=8).err
     cli("publish", open_to_all, "--signed", signed, "--as", "steward")

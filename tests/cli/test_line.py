@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from contracts.errors import TRAITS, Reason, SluicegateError, Violation
 from exchange.cli.main import app, hoisted, main
 from exchange.cli.output import Form, json_text, listing, plain, shortened, show_error
-from tests.cli.commands import ROOT, Commands, process
+from tests.cli.commands import CONTRACT, ROOT, Commands, on_a_terminal, process
 
 HEAVY = ("grpc", "polars", "sqlalchemy", "pyarrow", "alembic", "rich", "cryptography", "google.protobuf", "regopy")
 # What the product promises to its users, by name.
@@ -149,14 +148,39 @@ def test_completion_scripts(shell: str, still: Commands) -> None:
     still("--show-completion", "tcsh", code=2)
 
 
-def test_the_shell_is_told_commands_and_profiles(still: Commands) -> None:
-    def completed(line: str) -> set[str]:
-        words = {"_SLUICEGATE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-        return set(process(home=still.home, environment=words).out.split())
+def completed(home: Path, line: str) -> set[str]:
+    """What bash would offer at the end of that line."""
+    words = {"_SLUICEGATE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    return set(process(home=home, environment=words).out.split())
 
-    assert {"contract", "config"} == completed("sluicegate con")
-    assert {"lint", "test", "strip"} <= completed("sluicegate contract ")
-    assert {"planner"} == completed("sluicegate --as pl")
+
+def test_the_shell_is_told_commands_and_profiles(still: Commands) -> None:
+    assert {"contract", "config"} == completed(still.home, "sluicegate con")
+    assert {"lint", "test", "strip"} <= completed(still.home, "sluicegate contract ")
+    assert {"planner"} == completed(still.home, "sluicegate --as pl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sluicegate search --as pl",
+        "sluicegate search hospital --limit 3 --as pl",
+        "sluicegate evidence --as pl",
+        "sluicegate evidence export t-1 -o FILE --as pl",
+        "sluicegate profile use pl",
+    ],
+)
+def test_the_shell_is_told_profiles_at_every_position(still: Commands, line: str) -> None:
+    assert {"planner"} == completed(still.home, line)
+
+
+def test_the_shell_is_told_the_global_options_everywhere(still: Commands, tmp_path: Path) -> None:
+    assert {"--as", "--home"} <= completed(still.home, "sluicegate evidence export -")
+    assert "--as" in completed(still.home, "sluicegate search --a")
+    nowhere = tmp_path / "nowhere"
+    assert completed(nowhere, "sluicegate search --as pl") == set()
+    for line in (f"sluicegate --home {still.home} search --as pl", f"sluicegate search --home {still.home} --as pl"):
+        assert {"planner"} == completed(nowhere, line), "of the home that the line names"
 
 
 def test_a_reader_that_goes_away_is_no_error(still: Commands) -> None:
@@ -183,30 +207,26 @@ def test_in_a_pipe_there_is_no_colour_and_no_frame(still: Commands) -> None:
     assert not set(said.out) & {"\x1b", "─", "│"}
 
 
-def on_a_terminal(home: Path, *words: str) -> str:
-    """What a person sees on a terminal of 100 columns."""
-    child, parent = pty.fork()
-    if child == 0:  # pragma: no cover - another process
-        os.environ |= {"SLUICEGATE_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERM": "xterm"}
-        os.execv(sys.executable, [sys.executable, "-m", "exchange.cli.main", *words])
-    seen = b""
-    while True:
-        try:
-            more = os.read(parent, 65_536)
-        except OSError:
-            break
-        if not more:
-            break
-        seen += more
-    os.close(parent)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return seen.decode()
-
-
 def test_on_a_terminal_there_is_a_table(still: Commands) -> None:
     seen = on_a_terminal(still.home, "profile", "list")
     assert "─" in seen
     assert all(name in seen for name in ("admin", "auditor", "steward", "dpo", "analyst", "planner"))
+
+
+def test_long_work_shows_its_stage_on_a_terminal_and_nothing_in_a_pipe(
+    still: Commands, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "passphrase").write_text("correct horse battery")
+    (tmp_path / "passphrase").chmod(0o600)
+    test = ("contract", "test", str(CONTRACT), "--data", str(data), "--purpose", "transport-planning")
+    for words, told in (
+        (test, ("purpose transport-planning: reading and masking every row", "measuring 4,000 rows", "without each")),
+        (("backup", str(tmp_path / "b"), "--passphrase-file", str(tmp_path / "passphrase")), ("backing up exchange/",)),
+    ):
+        seen = on_a_terminal(still.home, *words)
+        assert [stage for stage in told if stage not in seen] == []
+        (tmp_path / "b").unlink(missing_ok=True)
+        assert process(*words, home=still.home).err == ""
 
 
 def test_names_cannot_drive_a_terminal(still: Commands) -> None:

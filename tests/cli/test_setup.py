@@ -151,10 +151,32 @@ def test_a_key_is_made_shown_and_never_overwritten(still: Commands, tmp_path: Pa
 def test_a_key_is_not_put_where_others_can_look(still: Commands, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    shared.chmod(0o755)
-    assert "chmod 700" in still("key", "new", shared / "me.jwk", code=2).err
+    shared.chmod(0o775)
+    assert "chmod go-w" in still("key", "new", shared / "me.jwk", code=2).err
     assert not list(shared.iterdir())
-    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o775
+
+
+def test_an_ordinary_folder_does_for_what_is_mine(still: Commands, tmp_path: Path) -> None:
+    """0755, as a folder is unless one does something about it: keys, passphrases and tokens there are 0600."""
+    ordinary = tmp_path / "ordinary"
+    ordinary.mkdir()
+    ordinary.chmod(0o755)
+    still("key", "new", ordinary / "me.jwk")
+    (ordinary / "passphrase").write_text("correct horse battery")
+    (ordinary / "token").write_text(token := still("token", "--show", "--as", "planner").out)
+    for name in ("passphrase", "token"):
+        (ordinary / name).chmod(0o600)
+    still("backup", ordinary / "backup", "--passphrase-file", ordinary / "passphrase")
+    words = ["profile", "add", "me", "--party", "metro-lines", "--subject", "me@metro.example", "--endpoint", "e:1"]
+    words += ["--trust", still.home / "trust.yaml", "--token-file", ordinary / "token"]
+    still(*words, "--signing-key", ordinary / "me.jwk")
+    assert still("token", "--show", "--as", "me").out == token
+    assert [row for row in still("config", "check").rows if row[0] == "error"] == []
+    ordinary.chmod(0o777)
+    assert "chmod go-w" in still("token", "--show", "--as", "me", code=2).err
+    assert "chmod go-w" in still("config", "check", code=2).out
+    assert "chmod go-w" in still("backup", tmp_path / "b", "--passphrase-file", ordinary / "passphrase", code=2).err
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff", b'{"kty": "RSA", "crv": "x", "x": "y"}', b"[1]"])
@@ -247,11 +269,52 @@ def test_up_says_why_something_does_not_start(empty: Commands, port: int) -> Non
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        said = empty.process("up", code=7)
-    assert "exchange did not start" in said.err
+        said = empty.process("up", code=2)
+    assert said.err.startswith("error: exchange did not start: ")
     assert f"cannot listen on 127.0.0.1:{port}" in said.err
     assert "exchange.log" in said.err
     assert "Traceback" not in said.err
+
+
+def test_up_says_which_setting_is_wrong(empty: Commands, port: int) -> None:
+    """The process knows: its reason, exit code and findings are those of the command."""
+    empty.process("up", "--only", "nothing", code=3)
+    with Home(empty.home).exchange.open("a") as file:
+        file.write("worker = 3\nheart = 2\n")
+    said = empty.process("up", code=2)
+    assert said.err.startswith("error: exchange did not start: ")
+    assert "  - worker: no such setting (did you mean 'workers'?)\n" in said.err
+    assert "  - heart: no such setting" in said.err
+    assert "CONFIG_INVALID: " in said.err
+    assert str(empty.home / "logs" / "exchange.log") in said.err
+
+
+def test_up_says_what_ended_a_process(empty: Commands, port: int) -> None:
+    """Killed, it has no last words: what it logged before is not shown as if it were the reason."""
+    process_up = started(empty.home)
+    assert process_up.stderr is not None
+    for _ in range(2):
+        process_up.stderr.readline()
+    process("token", "--as", "steward", home=empty.home)
+    running = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]
+    ours = [int(pid) for pid in running if _parent(pid) == process_up.pid]
+    exchange = next(pid for pid in ours if b"exchange.toml" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(exchange, signal.SIGKILL)
+    _, err = process_up.communicate(timeout=30)
+    assert process_up.returncode == 7
+    assert err.splitlines()[0] == (
+        f"error: exchange ended by itself: signal 9 (SIGKILL) ended it (all that it said is in "
+        f"{empty.home / 'logs' / 'exchange.log'})"
+    )
+    assert "{" not in err, "no line of its log"
+    assert "then run sluicegate up again" in err
+
+
+def _parent(pid: str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except FileNotFoundError:  # it ended meanwhile
+        return 0
 
 
 def test_up_runs_only_what_is_there(empty: Commands, port: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 from contracts.envelope import Envelope
 from contracts.evidence import EvidenceBundle
 from exchange.client import Exchange
-from tests.cli.commands import CONTRACT, Commands
+from tests.cli.commands import CONTRACT, Commands, on_a_terminal
 from tests.cli.conftest import ROWS, Running
 
 DATASET = "health-bureau/hospital-visits"
@@ -38,12 +38,18 @@ def test_search_and_show(cli: Commands) -> None:
     shown = cli("show", DATASET, "--as", "planner")
     assert "truncate unit=day zone=Etc/UTC" in shown.out
     assert "purpose transport-planning" in shown.out
-    assert "outbreak-monitoring" not in shown.out, "what is not open to a party it does not see"
+    # The contract is one signed document: the other purpose stands in it, so it is named as what it is.
+    assert [line.split() for line in shown.out.splitlines() if "outbreak-monitoring" in line] == [
+        ["not", "for", "you", "outbreak-monitoring"]
+    ]
+    assert "not for you" not in cli("show", DATASET, "--as", "steward").out
     assert "synthetic sample for transport-planning" in shown.out
     assert f"sluicegate request {DATASET} --purpose transport-planning" in shown.err
     assert "outbreak-monitoring" in cli("show", DATASET, "--as", "steward").out
     value = cli("show", DATASET, "--rows", "3", "--as", "planner", "--output", "json").json
     assert len(value["sample"]["rows"]) == 3
+    assert value["purposes"] == ["transport-planning"]
+    assert "outbreak-monitoring" in value["contract"]["document"]
     cli("show", "health-bureau/nothing", "--as", "planner", code=3)
     cli("show", "nothing", "--as", "planner", code=2)
     assert (
@@ -99,10 +105,14 @@ def test_approving_shows_what_is_signed_and_signs_just_that(cli: Commands) -> No
     assert request == found["statement"]["payload"]
     assert approval["requestDigest"] == Envelope.from_bytes(json.dumps(found["statement"]).encode()).digest
     assert "citizen_id: hmac domain=person" in said.err
+    assert "would be approved by your signature" in said.err
     assert "k at least 10" in said.err
     assert "still waits for 1 approval, by dpo@health.example" in said.err
     cli("approve", name, "--yes", "--as", "steward", code=5)
     cli("approve", name, "--yes", "--as", "planner", code=3)
+    early = cli("approve", name, "--yes", "--as", "analyst", code=4).err
+    assert early.splitlines()[0] == "error: approving needs the role steward or dpo; you have requester, admin"
+    assert "signature" not in early, "nothing is shown as if it were signed"
     assert cli("reject", name, "--reason", "not now", "--as", "dpo").out.split()[-1] == "REJECTED"
     assert "not now" in cli("requests", name, "--as", "analyst").out
     cli("approve", name, "--yes", "--as", "dpo", code=6)
@@ -118,6 +128,8 @@ def test_an_agreement_is_signed_by_both_and_ends(cli: Commands) -> None:
     assert f"it waits for you: sluicegate sign {agreement.split('/')[1]}" in shown.err
     row = next(row for row in cli("agreements", "--as", "dpo").rows if row[0] == agreement.split("/")[1])
     assert (row[1], row[6]) == ("PENDING", "disease-control-centre")
+    refused = cli("suspend", agreement, "--reason", "r", "--until", LATER, "--as", "dpo", code=6).err
+    assert "an agreement that is PENDING cannot suspend; allowed: sign, terminate\n" in refused
     cli("sign", agreement, "--as", "dpo", code=6)
     assert "ACTIVE" in cli("sign", agreement, "--as", "analyst").out
     assert "next: sluicegate pull" in cli("agreements", agreement, "--as", "analyst").err
@@ -158,6 +170,24 @@ def test_pull_writes_verifies_and_is_quiet_in_a_pipe(cli: Commands, running: Run
     assert "exists" in cli("pull", running.agreement, "-o", out, "--as", "planner", code=2).err
     value = cli("pull", running.agreement, "-o", out, "--overwrite", "--as", "planner", "--output", "json").json
     assert (value["file"], value["rows"]) == (str(out), ROWS)
+    assert (value["k"]["required"], value["k"]["atLeast"], value["l"]) == (20, False, {})
+    assert value["k"]["met"] >= 20
+    assert f"{value['k']['met']} (required 20)" in said.out
+
+
+def test_on_a_terminal_a_pull_says_that_the_gateway_works_before_rows_arrive(
+    cli: Commands, running: Running, tmp_path: Path
+) -> None:
+    out = tmp_path / "v.parquet"
+    seen = on_a_terminal(cli.home, "pull", running.agreement, "-o", str(out), "--as", "planner")
+    assert seen.index("the gateway masks and measures the release") < seen.index(f"{ROWS:,} rows")
+    assert "0/?" not in seen, "no bar before there is anything to measure"
+    seen = on_a_terminal(cli.home, "verify", f"{out}.receipt.json", "--data", str(out), "--as", "planner")
+    assert f"recomputing the digest of {out}"[:60] in seen
+    quiet = on_a_terminal(
+        cli.home, "pull", running.agreement, "-o", f"{out}.csv", "-q", "--format", "csv", "--as", "planner"
+    )
+    assert "masks and measures" not in quiet
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
@@ -207,18 +237,36 @@ def test_a_suspended_agreement_serves_nobody_until_it_is_resumed(
     while cli.process("pull", running.agreement, "-o", tmp_path / "x.parquet", "--as", "planner", code=None).code:
         assert time.monotonic() < end
     assert (tmp_path / "x.parquet").is_file()
-    for until in ("tomorrow", "2026-13-01T00:00:00Z", "2020-01-01T00:00:00Z"):
+    for until in ("tomorrow", "2026-13-01T00:00:00Z"):
         cli("suspend", running.agreement, "--reason", "r", "--until", until, "--as", "steward", code=2)
+    past = cli(
+        "suspend", running.agreement, "--reason", "r", "--until", "2020-01-01T00:00:00Z", "--as", "steward", code=2
+    )
+    assert "until: found 2020-01-01T00:00:00Z; allowed: any instant after 20" in past.err
+    assert "the gateway" not in past.err, "nobody was told"
 
 
 def test_a_ticket_is_for_its_holder_alone(cli: Commands, running: Running, tmp_path: Path) -> None:
     out = tmp_path / "ticket"
     value = cli("ticket", running.agreement, "-o", out, "--as", "planner", "--output", "json").json
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    before = out.read_bytes()
+    transfers = len(cli("receipts", "--as", "planner").rows)
+    assert "--overwrite" in cli("ticket", running.agreement, "-o", out, "--as", "planner", code=2).err
+    out.rename(tmp_path / "kept")
+    assert f"{out}.ca.pem exists" in cli("ticket", running.agreement, "-o", out, "--as", "planner", code=2).err
+    assert len(cli("receipts", "--as", "planner").rows) == transfers, "refused before anything is asked for"
+    (tmp_path / "kept").rename(out)
+    assert out.read_bytes() == before
     assert value["address"].startswith("grpc+tls://localhost:")
     assert "BEGIN CERTIFICATE" in Path(value["caCertificate"]).read_text()
     paper = Envelope.from_bytes(out.read_bytes())
     assert paper.payload["grant"]["payload"]["transfer"] == value["transfer"]
+    cli("ticket", running.agreement, "-o", out, "--overwrite", "--as", "planner")
+    assert out.read_bytes() != before
+    waiting = cli("receipts", value["transfer"], "--as", "planner").out
+    assert "purpose         transport-planning\n" in waiting, "of the agreement: there is no receipt yet"
+    assert f"agreement       {running.agreement}\n" in waiting
     assert value["transfer"].split("/")[1] in {row[0] for row in cli("receipts", "--as", "planner").rows}
 
 
@@ -271,7 +319,10 @@ def test_verify_needs_a_trust_file_and_nothing_else(cli: Commands, pulled: Path,
     words = ("verify", f"{pulled}.receipt.json", "--data", pulled)
     alone = Commands(tmp_path / "nowhere", cli.capture)
     assert "it stands" in alone(*words, "--trust", trust).out
-    assert "home" in alone(*words, code=2).err
+    for who in ((), ("--as", "planner")):
+        bare = alone(*words, *who, code=2).err
+        assert "TRUST_MISSING" in bare
+        assert "What to do: name one with --trust." in bare
     alone(*words, "--trust", tmp_path / "missing.yaml", code=2)
     (tmp_path / "other.yaml").write_text("parties: {}\n")
     alone(*words, "--trust", tmp_path / "other.yaml", code=2)
@@ -322,6 +373,11 @@ def test_evidence_is_exported_by_either_side(cli: Commands, pulled: Path, tmp_pa
         assert said.out == f"{out}\n"
         assert len(EvidenceBundle.from_bytes(out.read_bytes()).ledger) >= 3
         cli("verify", out, "--data", pulled, "--as", "planner")
+    written = out.read_bytes()
+    said = cli("evidence", "export", transfer, "-o", out, "--as", "steward", code=2)
+    assert f"{out} exists; move it away, or replace it with --overwrite" in said.err
+    assert out.read_bytes() == written
+    cli("evidence", "export", transfer, "-o", out, "--overwrite", "--as", "steward")
     cli("evidence", "export", transfer, "-o", tmp_path / "x.json", "--as", "analyst", code=3)
     assert not (tmp_path / "x.json").exists()
 
@@ -433,8 +489,11 @@ def test_nobody_answers(cli: Commands, still: Commands) -> None:
         .replace("[token]", "timeout = 2\n\n[token]")
     )
     said = still("token", "--as", "away", code=7)
-    assert "cannot be reached" in said.err
-    assert "What to do" in said.err
+    told = (
+        "the exchange at localhost:9, as the profile of steward@health.example says, cannot be reached: nobody answers"
+    )
+    assert told in said.err
+    assert "What to do: check the address, and that it is up (sluicegate up" in said.err
 
 
 def test_the_contract_of_the_examples_is_the_one_that_runs(cli: Commands) -> None:

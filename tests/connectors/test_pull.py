@@ -18,7 +18,7 @@ from connectors.digest import of_file
 from connectors.pull import Granted, Incomplete
 from contracts import receipt as receipts
 from contracts.envelope import Envelope, Kind, sign
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError, Violation
 from tests import papers
 from tests.connectors.gate import CERT, Gate, make_gate, receipt_of, until
 
@@ -387,6 +387,39 @@ def test_a_gateway_that_does_not_answer_is_not_waited_for_forever(gate: Gate, mo
         fetch(gate, sinks.MemorySink(), start_timeout=0.5)
     waiting.set()
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+def test_what_keeps_a_gateway_from_being_reached_is_told_apart(gate: Gate) -> None:
+    from connectors import tls
+
+    def refused(address: str, ca: bytes) -> SluicegateError:
+        with pytest.raises(SluicegateError) as caught:
+            pull.fetch(address, ca, gate.ticket(), sinks.MemorySink(), agreement=gate.papers.verified, clock=gate.clock)
+        assert caught.value.reason is Reason.UNAVAILABLE
+        return caught.value
+
+    nobody = refused("grpc+tls://localhost:1", CERT)
+    assert nobody.message == "the gateway at localhost:1 cannot be reached: nobody answers there"
+    other, _ = tls.self_signed(now=gate.clock())
+    untrusted = refused(gate.address, other)
+    place = gate.address.removeprefix("grpc+tls://")
+    assert untrusted.message.startswith(f"the gateway at {place} has a TLS certificate that is not trusted")
+    assert "registered with" in untrusted.remedy
+
+
+def test_what_the_department_must_mend_is_said_to_be_its(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The consumer has no data to mend and sees no violations; its department sees why."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SluicegateError(Reason.PLAN_REFUSED, "no", (Violation("score", "missing"),))
+
+    monkeypatch.setattr(gate.gateway, "_begin", refuse)
+    with pytest.raises(SluicegateError) as caught:
+        pull.pull(Grants(gate), sinks.MemorySink(), clock=gate.clock)
+    error = caught.value
+    assert (error.reason, error.violations) == (Reason.PLAN_REFUSED, ())
+    assert error.remedy.startswith("ask the department, and name transfers/")
+    assert "sluicegate receipts transfers/" in error.remedy
 
 
 @pytest.mark.parametrize("text", ["NOT_A_REASON: x", "", "GRANT_USED", "Flight error: GRANT_USED: x"])

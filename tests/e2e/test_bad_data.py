@@ -183,8 +183,13 @@ def test_the_department_reads_why_on_its_command_line(trouble: Trouble, agreemen
     assert "k_lowest" not in told.stderr + told.stdout
     transfer = refused_transfer(city, agreement)
     read = city.run("receipts", transfer, "--as", "keeper").stdout
-    assert "BOUNDS_NOT_MET" in read
-    assert '"k_lowest": "3"' in read
+    assert "why             BOUNDS_NOT_MET: the release does not meet its re-identification bounds\n" in read
+    assert ", k lowest 3, k required 5, " in read
+    assert "{" not in read, "lines, not JSON"
+    assert "purpose         planning\n" in read, "known by the agreement: there is no receipt"
+    city.source("people", parquet(lambda f: f.drop("score"))(tmp_path), gateway=REGISTRY)
+    city.run("pull", agreement, "--out", tmp_path / "never.parquet", "--as", "planner", code=5)
+    assert "violations      score" in city.run("receipts", refused_transfer(city, agreement), "--as", "keeper").stdout
     assert "k_lowest" not in city.run("receipts", transfer, "--as", "planner").stdout
 
 

@@ -58,7 +58,8 @@ def test_the_gateway_is_down(trouble: Trouble, tmp_path: Path) -> None:
         out = tmp_path / "people.parquet"
         told = city.run("pull", trouble.agreement, "--out", out, "--as", "analyst", code=7)
         assert "UNAVAILABLE" in told.stderr
-        assert "the gateway cannot be reached" in told.stderr
+        assert "the gateway at localhost:" in told.stderr
+        assert "cannot be reached: nobody answers there" in told.stderr
         assert "Traceback" not in told.stderr
         assert entries(tmp_path) == []
     finally:
@@ -75,7 +76,8 @@ def test_the_exchange_is_down(trouble: Trouble, tmp_path: Path) -> None:
         for words in (("pull", trouble.agreement, "--out", out), ("search", "people")):
             told = city.run(*words, "--as", "analyst", code=7)
             assert "UNAVAILABLE" in told.stderr
-            assert "the exchange cannot be reached" in told.stderr
+            assert "the exchange at localhost:" in told.stderr
+            assert "cannot be reached: nobody answers there" in told.stderr
             assert "Traceback" not in told.stderr
         assert entries(tmp_path) == []
     finally:

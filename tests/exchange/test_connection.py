@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 import threading
+import time
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import pytest
 
+from connectors import tls
 from contracts.envelope import SigningKey
 from contracts.errors import Reason, SluicegateError
 from exchange import config, identity
@@ -25,6 +31,69 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def refusal(endpoint: str, ca: Path | None) -> SluicegateError:
+    """What a call to that endpoint ends with."""
+    from exchange.v1 import party_pb2, party_pb2_grpc
+
+    profile = config.Profile(party="p", subject="a@p.example", endpoint=endpoint, ca=ca, timeout=5)
+    with Connection.of(profile) as connection:
+        connection._token = lambda: "t"
+        with pytest.raises(SluicegateError) as caught:
+            connection.call(connection.stub(party_pb2_grpc.PartyServiceStub).WhoAmI, party_pb2.WhoAmIRequest())
+    assert caught.value.reason is Reason.UNAVAILABLE
+    return caught.value
+
+
+def listening(host: str = "localhost") -> tuple[grpc.Server, int, bytes]:
+    """A TLS server of nothing, whose certificate is for that host; its port and certificate."""
+    cert, key = tls.self_signed([host], now=int(time.time()))
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, cert)]))
+    server.start()
+    return server, port, cert
+
+
+@pytest.mark.parametrize(
+    ("what", "says", "remedy"),
+    [
+        ("nobody", "cannot be reached: nobody answers there", "sluicegate up"),
+        ("no host", "there is no such host", "check the address"),
+        ("other authority", "has a TLS certificate that is not trusted", "`ca` of the profile"),
+        ("other host", "has a TLS certificate that is not trusted", "`ca` of the profile"),
+        ("no TLS", "does not speak TLS as it should", "check the address"),
+    ],
+)
+def test_what_keeps_an_exchange_from_being_reached_is_told_apart(
+    tmp_path: Path, what: str, says: str, remedy: str
+) -> None:
+    server, port, cert = listening("other.example" if what == "other host" else "localhost")
+    if what == "other authority":
+        cert, _ = tls.self_signed(["localhost"], now=int(time.time()))
+    (tmp_path / "ca.pem").write_bytes(cert)
+    with socket.socket() as plain:
+        plain.bind(("localhost", 0))
+        if what == "no TLS":
+            plain.listen()
+            threading.Thread(target=_answer_in_plain, args=(plain,), daemon=True).start()
+        if what in ("nobody", "no TLS"):  # bound, so that nobody else gets the port
+            port = plain.getsockname()[1]
+        endpoint = f"nowhere.invalid:{port}" if what == "no host" else f"localhost:{port}"
+        error = refusal(endpoint, tmp_path / "ca.pem")
+    server.stop(0).wait()
+    assert f"the exchange at {endpoint}, as the profile of a@p.example says," in error.message
+    assert says in error.message
+    assert remedy in error.remedy
+    assert "127.0.0.1" not in error.message, "the library's own words stay here"
+
+
+def _answer_in_plain(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # closed at the end of the test
+        while True:
+            answering, _ = listener.accept()
+            answering.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            answering.close()
 
 
 def token(clock: Clock, lifetime: int = 600, subject: str = "a@p.example") -> str:

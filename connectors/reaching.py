@@ -1,0 +1,42 @@
+"""Why the other side could not be reached, as far as the transport's own words tell it.
+
+Both transports are gRPC underneath, and it has one status for all of this: UNAVAILABLE. Its text is never
+passed on, only looked at; words that a later version has not are no harm, the sentence is then a general one.
+"""
+
+from __future__ import annotations
+
+from contracts.errors import Reason, SluicegateError
+
+_UNTRUSTED = ("certificate_verify_failed", "certificate verify failed", "hostname verification", "peer certificate")
+_NO_TLS = ("wrong_version_number", "wrong version number", "handshake failed")
+_NO_HOST = ("errors resolving", "name resolution", "dns")
+_NOBODY = ("connection refused", "connect: ", "no route to host", "unreachable", "timed out", "timeout occurred")
+
+
+def unreachable(where: str, text: str, *, authority: str) -> SluicegateError:
+    """UNAVAILABLE, with the cause apart: no such host, nobody listens there, no TLS, another certificate.
+    `where` names the other side with its address, `authority` what says whom its certificate is by, `text`
+    is the transport's."""
+    words = text.lower()
+    if any(word in words for word in _UNTRUSTED):
+        return SluicegateError(
+            Reason.UNAVAILABLE,
+            f"{where} has a TLS certificate that is not trusted: of another authority or for another host name",
+            remedy=f"check {authority}, and the host name in the address",
+        )
+    if any(word in words for word in _NO_TLS):
+        return SluicegateError(
+            Reason.UNAVAILABLE,
+            f"{where} does not speak TLS as it should: something else listens there",
+            remedy="check the address",
+        )
+    if any(word in words for word in _NO_HOST):
+        return SluicegateError(Reason.UNAVAILABLE, f"{where}: there is no such host", remedy="check the address")
+    if any(word in words for word in _NOBODY):
+        return SluicegateError(
+            Reason.UNAVAILABLE,
+            f"{where} cannot be reached: nobody answers there",
+            remedy="check the address, and that it is up (sluicegate up runs all of a home), then repeat",
+        )
+    return SluicegateError(Reason.UNAVAILABLE, f"{where} cannot be reached, or the connection to it broke")
