@@ -168,7 +168,7 @@ def test_an_authority_that_is_none(closed: Closed, tmp_path: Path) -> None:
     closed.city.town.stop(REGISTRY)
     try:
         change(path, GatewaySettings, lambda value: value.update(client_ca=str(tmp_path / "none.pem")))
-        refused(lambda: closed.city.town.start(REGISTRY), Reason.UNAVAILABLE)
+        refused(lambda: closed.city.town.start(REGISTRY), Reason.CONFIG_INVALID)
         assert "not a PEM certificate" in closed.city.log(REGISTRY)
     finally:
         change(path, GatewaySettings, lambda value: value.update(client_ca=str(closed.clients.path)))
