@@ -40,7 +40,7 @@ from exchange.views import Transfer
 from tests.attacks.archive import archive
 from tests.attacks.conftest import ARCHIVE, DATASET, PEOPLE, REGISTRY, Attacked
 from tests.attacks.raw_flight import RawFlight, said
-from tests.e2e.city import CONTRACTS, City
+from tests.e2e.city import CONTRACTS, City, eventually
 from tests.e2e.conftest import people
 from tests.e2e.steps import Fetching, refused
 from tests.exchange.town import Town
@@ -383,8 +383,13 @@ def test_a_release_that_fails_is_asked_for_again_and_again(attacked: Attacked) -
     finally:
         spool.unlink()
         aside.rename(spool)
-    keeper, asked = city.exchange("archivist"), city.states("analyst", deal)
-    told = [json.loads(keeper.transfer(name).failure_detail) for name in asked]
+    keeper = city.exchange("archivist")
+
+    def reported() -> list[str]:
+        return [name for name, state in city.states("analyst", deal).items() if state == "REFUSED"]
+
+    eventually(lambda: len(reported()) == 4, "each refusal is reported")
+    told = [json.loads(keeper.transfer(name).failure_detail) for name in reported()]
     assert told == 4 * told[:1]
     assert int(told[0]["k_lowest"]) < int(told[0]["k_required"])
     honest.write_parquet(hermits.source)
