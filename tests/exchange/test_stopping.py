@@ -76,11 +76,11 @@ def told(shown: Shown) -> Told | None:
 
 
 def test_the_certified_gateway_is_told(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[tuple[str, str, Envelope]] = []
+    sent: list[tuple[str, str, Envelope, object]] = []
     monkeypatch.setattr(orders, "send", lambda *order: sent.append(order))
     assert told(shown) == Told(GATEWAY, reached=True)
-    ((address, pem, order),) = sent
-    assert (address, pem) == ("grpc+tls://gate.example:1", PEM)
+    ((address, pem, order, pair),) = sent
+    assert (address, pem, pair) == ("grpc+tls://gate.example:1", PEM, None)
     verify(Kind.REVOCATION, order, [key(STEWARD).public])
 
 
