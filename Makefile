@@ -53,7 +53,7 @@ reference: setup       ## write docs/reference/ from the code
 fuzz: setup            ## strangers' bytes at every entrance, guided by coverage; SECONDS for each of them
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
 	[ -d .tools/fuzz ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .tools/fuzz atheris==3.0.0
-	PYTHONPATH=.tools/fuzz $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),12)
+	PYTHONPATH=$(CURDIR)/.tools/fuzz $(BIN)/python -m tests.fuzz.run --guided --seconds $(or $(SECONDS),12)
 
 fuzz-million: setup    ## work off what the project's million inputs still lack; counts them in tests/fuzz/history.tsv
 	$(BIN)/python -m tests.fuzz.run --owed --plain

@@ -99,7 +99,7 @@ def _value(value: Any, chance: random.Random) -> Any:
             case 1:
                 return [*value, value[at]]
             case 2:
-                return value * 50
+                return (value * 50)[:100]
             case _:
                 return [*value[:at], _value(value[at], chance), *value[at + 1 :]]
     if isinstance(value, str) and value and chance.random() < 0.5:
@@ -175,7 +175,7 @@ def _scalar(field: FieldDescriptor, before: Any, chance: random.Random) -> Any:
         return spoilt(before, chance)
     if field.type == FieldDescriptor.TYPE_STRING:
         after = _value(before or "a", chance)
-        return after if isinstance(after, str) else str(before) * chance.choice((2, 400))
+        return after if isinstance(after, str) else (str(before) * chance.choice((2, 400)))[:20_000]
     if field.type == FieldDescriptor.TYPE_BOOL:
         return not before
     if field.enum_type:

@@ -70,9 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plain", action="store_true", help="not guided by coverage, which takes most of the time")
     parser.add_argument("--record", action="store_true", help=f"add the counts to {HISTORY.name}")
     parser.add_argument("--owed", action="store_true", help="until each target has had its share of the million")
+    parser.add_argument("--guided", action="store_true", help="fail where atheris is not installed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(sorted(TARGETS))}; default all")
     chosen = parser.parse_args(arguments)
+    if chosen.guided and atheris is None:
+        parser.error("atheris is not installed here")
     if unknown := set(chosen.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     if chosen.inside:
@@ -109,13 +112,8 @@ def _outside(name: str, chosen: argparse.Namespace) -> bool:
     """Run one target's process and say what came of it; whether nothing was found."""
     with tempfile.TemporaryDirectory() as folder:
         last = Path(folder) / "last"
-        words = [
-            "--seconds",
-            str(chosen.seconds),
-            "--inputs",
-            str(chosen.inputs),
-            *(["--plain"] if not atheris else []),
-        ]
+        way = "--guided" if atheris else "--plain"
+        words = ["--seconds", str(chosen.seconds), "--inputs", str(chosen.inputs), way]
         done = subprocess.run(
             [sys.executable, "-m", "tests.fuzz.run", "--inside", *words, name],
             capture_output=True,
@@ -144,7 +142,9 @@ def _record(name: str, counted: dict[str, float]) -> None:
 
 
 def _here(last: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # In whole paths: the process runs in a folder of its own, and would be unguided without a word.
+    named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join([str(ROOT), *(str(Path(one).resolve()) for one in named)])
     # Homes and spools of what is fuzzed go with the folder, however its process ends.
     return {**os.environ, "PYTHONPATH": path, "FUZZ_LAST": str(last), "TMPDIR": str(last.parent)}
 
