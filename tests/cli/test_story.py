@@ -111,7 +111,7 @@ def test_approving_shows_what_is_signed_and_signs_just_that(cli: Commands) -> No
     cli("approve", name, "--yes", "--as", "steward", code=5)
     cli("approve", name, "--yes", "--as", "planner", code=3)
     early = cli("approve", name, "--yes", "--as", "analyst", code=4).err
-    assert early.splitlines()[0] == "error: approving needs the role steward or dpo; you have requester, admin"
+    assert early.splitlines()[0] == "error: approving needs the role steward or dpo; you have admin, requester"
     assert "signature" not in early, "nothing is shown as if it were signed"
     assert cli("reject", name, "--reason", "not now", "--as", "dpo").out.split()[-1] == "REJECTED"
     assert "not now" in cli("requests", name, "--as", "analyst").out
