@@ -24,6 +24,7 @@ from contracts.instants import rfc3339
 from contracts.receipt import Proof
 from contracts.trust import KeyStatement, PartyKind, Use
 from exchange import agreements, identity, ledger
+from exchange.erasing import erase
 from exchange.identity import Principal
 from exchange.v1 import agreement_pb2 as pb
 from exchange.v1 import party_pb2, request_pb2
@@ -282,13 +283,14 @@ def test_erases_its_own_trace(town: Town) -> None:
     auditor = town.principal("auditor")
     (trace, *_) = ledger.entries(town.hall, auditor, resource=name).items
     before = ledger.checkpoint(town.hall)
-    refused(lambda: ledger.erase(town.hall, dpo, None, trace.index, "  "), Reason.INVALID_ARGUMENT)
-    refused(lambda: ledger.erase(town.hall, town.principal("mediator"), None, trace.index, "mine"), Reason.ROLE_MISSING)
-    telling = ledger.erase(town.hall, dpo, None, trace.index, "a mistake")
-    refused(lambda: ledger.erase(town.hall, dpo, None, telling, "a mistake too"), Reason.STATE_WRONG)
+    refused(lambda: erase(town.hall, dpo, None, trace.name, reason="  "), Reason.INVALID_ARGUMENT)
+    refused(lambda: erase(town.hall, town.principal("mediator"), None, trace.name, reason="mine"), Reason.ROLE_MISSING)
+    erase(town.hall, dpo, None, trace.name, reason="a mistake")
+    (telling, *_) = ledger.entries(town.hall, auditor, resource=trace.name).items
+    refused(lambda: erase(town.hall, dpo, None, telling.name, reason="a mistake too"), Reason.STATE_WRONG)
     entry = town.last_entry()
     assert (entry["event"], entry["resource"], entry["actor"]) == ("entry.erased", trace.name, dpo.name)
     with town.store.read() as tx:
         ledger.recheck(tx)
-        assert ledger.size(tx) == telling + 1 > before.payload["treeSize"]
+        assert ledger.size(tx) == telling.index + 1 > before.payload["treeSize"]
     assert agreements.get(town.hall, auditor, name).state == "SUSPENDED"
