@@ -131,7 +131,8 @@ def _sqlite(url: URL, patience: float) -> Engine:
         raw.isolation_level = None  # we say BEGIN ourselves, and which
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "trusted_schema=OFF"):
             raw.execute(f"PRAGMA {pragma}").close()
-        raw.execute("PRAGMA secure_delete=ON").close()  # what a ledger's entry said is erased from the file too
+        # What an erased entry of the ledger said must not lie on in the file.
+        raw.execute("PRAGMA secure_delete=ON").close()
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from contracts.errors import Reason, SluicegateError
+from contracts.instants import rfc3339
 from contracts.trust import PartyKind
 from exchange import access, ledger
 from exchange.databases import empty_log
@@ -20,6 +21,9 @@ from exchange.tables import ledger_entries
 
 # An erasure is itself an entry, the one kind that is never erased.
 ERASED = "entry.erased"
+# Gateways and consumers demand proof of what they reported of a transfer: of an entry that is gone too soon they
+# would never have it, take the ledger for a forged one, and serve or believe nothing any more.
+PROVED_WITHIN = 86_400  # seconds
 
 
 def erase(hall: Hall, principal: Principal, call: Call | None, name: str, *, reason: str, etag: str = "") -> Entry:
@@ -28,8 +32,8 @@ def erase(hall: Hall, principal: Principal, call: Call | None, name: str, *, rea
     parties see. `etag` is the entry's as the caller saw it; empty erases it unseen.
 
     Role: dpo of the coordination party. Raises ROLE_MISSING, INVALID_ARGUMENT without a reason, NOT_FOUND,
-    ETAG_MISMATCH (another entry stands there), STATE_WRONG (erased before, or itself about an erasure: who
-    erases does not erase that he did).
+    ETAG_MISMATCH (another entry stands there), STATE_WRONG (erased before; about a transfer and not a day old;
+    or itself about an erasure: who erases does not erase that he did).
     """
     if principal.kind is not PartyKind.COORDINATION or "dpo" not in principal.roles:
         raise SluicegateError(Reason.ROLE_MISSING, "only a dpo of the coordination party may erase an entry")
@@ -42,6 +46,9 @@ def erase(hall: Hall, principal: Principal, call: Call | None, name: str, *, rea
             raise SluicegateError(Reason.STATE_WRONG, f"{name} was erased before")
         if known.event == ERASED:
             raise SluicegateError(Reason.STATE_WRONG, f"{name} says what was erased, by whom and why: it stays")
+        if known.event.startswith("transfer.") and hall.clock() < known.created + PROVED_WITHIN:
+            when = rfc3339(known.created + PROVED_WITHIN)
+            raise SluicegateError(Reason.STATE_WRONG, f"{name} may be waited for as proof: erase it after {when}")
         if etag not in ("", known.etag):
             raise SluicegateError(Reason.ETAG_MISMATCH, f"{name} is not the entry that you read: read it again")
         gone = sa.update(ledger_entries).where(ledger_entries.c.position == index)

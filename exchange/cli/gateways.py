@@ -42,6 +42,9 @@ def gateway_new(
         Path | None, typer.Option(help="Its TLS certificate, PEM; default a self-signed one for the host.")
     ] = None,
     certificate_key: Annotated[Path | None, typer.Option(help="The key of that certificate, PEM; 0600.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="Certificates of an authority that every client must be known by.")
+    ] = None,
     token_file: Annotated[Path | None, typer.Option(help="A private file with a bearer token.")] = None,
     token_command: Annotated[str | None, typer.Option(help="A command that prints one.")] = None,
     issuer: Annotated[str, typer.Option(help="With --issuer-key: the department's built-in issuer.")] = "",
@@ -66,6 +69,7 @@ def gateway_new(
         listen=listen,
         exchange=exchange,
         exchange_ca=absolute(ca) if exchange_ca is not None or ca.exists() else None,
+        client_ca=absolute(client_ca),
         trust=absolute(trust) or Path("../../trust.yaml"),
         token=token_settings(token_file, token_command, issuer, issuer_key),
     )
