@@ -12,51 +12,38 @@
         pulled = exchange.pull(agreement)            # masked, verified, acknowledged
         print(pulled.frame())                        # Polars; or .reader() for Arrow, or to="visits.parquet"
 
-Every method is an ordinary call of the gRPC API with a deadline and a request id; every failure is a
+Every method is made of ordinary calls of the gRPC API (`exchange.calling`); every failure is a
 `contracts.errors.SluicegateError` whose reason, violations and remedy say what to do. What has to be
-signed is signed here, with the profile's keys, which never leave this machine.
+signed is signed here, with the profile's keys, which never leave this machine. Evidence is verified
+offline: `exchange.verify("visits.parquet.receipt.json", data="visits.parquet")`, or `verify` for who has
+a trust file and no profile.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from contracts.agreement import AgreementBundle, Approval, VerifiedAgreement, verify_bundle
+from contracts.agreement import Approval, VerifiedAgreement, verify_bundle
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
+from contracts.evidence import EvidenceBundle
 from contracts.instants import epoch
-from exchange import evidence, home, signing, views
+from contracts.trust import TrustFile
+from exchange import evidence, home, signing, stopping, views
+from exchange.calling import Calls, fresh_id
 from exchange.config import Profile
-from exchange.connection import Connection
-from exchange.names import dataset_name, full, owner
 from exchange.pulling import Pulled, pull
-from exchange.rpc.wire import bundle, view
-from exchange.v1 import (
-    agreement_pb2 as ag,
-)
-from exchange.v1 import (
-    agreement_pb2_grpc,
-    catalog_pb2_grpc,
-    ledger_pb2_grpc,
-    party_pb2_grpc,
-    request_pb2_grpc,
-    transfer_pb2_grpc,
-)
+from exchange.stopping import Place, Told
+from exchange.v1 import agreement_pb2 as ag
 from exchange.v1 import catalog_pb2 as ca
-from exchange.v1 import ledger_pb2 as le
-from exchange.v1 import party_pb2 as pa
 from exchange.v1 import request_pb2 as rq
 from exchange.v1 import transfer_pb2 as tr
+from exchange.verifying import Verdict, verify
 
-__all__ = ["Exchange", "Pulled", "connect"]
-
-V = TypeVar("V", bound=views.View)
+__all__ = ["Exchange", "Place", "Pulled", "Told", "Verdict", "connect", "verify"]
 
 
 def connect(profile: str | Profile | None = None, *, root: Path | None = None) -> Exchange:
@@ -65,117 +52,10 @@ def connect(profile: str | Profile | None = None, *, root: Path | None = None) -
     return Exchange(found)
 
 
-def _id() -> str:
-    return str(uuid.uuid4())
-
-
-class Exchange:
+class Exchange(Calls):
     """An exchange, seen by one principal. Use as a context manager, or call `close`."""
 
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
-        self._mine = full(profile.party, "parties")
-        self.connection = Connection.of(profile)
-        self._parties = self.connection.stub(party_pb2_grpc.PartyServiceStub)
-        self._catalog = self.connection.stub(catalog_pb2_grpc.CatalogServiceStub)
-        self._requests = self.connection.stub(request_pb2_grpc.RequestServiceStub)
-        self._agreements = self.connection.stub(agreement_pb2_grpc.AgreementServiceStub)
-        self._transfers = self.connection.stub(transfer_pb2_grpc.TransferServiceStub)
-        self._ledger = self.connection.stub(ledger_pb2_grpc.LedgerServiceStub)
-
-    def __enter__(self) -> Exchange:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Exchange({self.profile.endpoint!r}, {self.profile.subject!r} of {self.profile.party!r})"
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
-
-    def _call(self, method: Any, message: Any, kind: type[V]) -> V:
-        return view(self.connection.call(method, message), kind)
-
-    def _list(self, method: Any, message: Any, field: str, kind: type[V], limit: int | None) -> Iterator[V]:
-        """All items over all pages, at most `limit`."""
-        left = limit
-        while True:
-            if hasattr(message, "page_size"):
-                message.page_size = min(left or 100, 100)
-            answer = self.connection.call(method, message)
-            for item in getattr(answer, field):
-                yield view(item, kind)
-                left = left - 1 if left is not None else None
-                if left == 0:
-                    return
-            if not answer.next_page_token:
-                return
-            message.page_token = answer.next_page_token
-
-    # --- parties
-
-    def whoami(self) -> views.Principal:
-        """How the exchange knows the caller."""
-        return self._call(self._parties.WhoAmI, pa.WhoAmIRequest(), views.Principal)
-
-    def party(self, name: str) -> views.Party:
-        """One party, `parties/health-bureau` or just `health-bureau`."""
-        return self._call(self._parties.GetParty, pa.GetPartyRequest(name=full(name, "parties")), views.Party)
-
-    def parties(self, limit: int | None = None) -> Iterator[views.Party]:
-        """The registered parties."""
-        return self._list(self._parties.ListParties, pa.ListPartiesRequest(), "parties", views.Party, limit)
-
-    def create_party(
-        self, party: str, *, kind: str, root_key: str, issuer: str, jwks: str, admin: str, display_name: str = ""
-    ) -> views.Party:
-        """Register an organisation; `admin` is the subject of its first administrator."""
-        message = pa.CreatePartyRequest(party_id=party, jwks=jwks, request_id=_id(), admin_subject=admin)
-        message.party.CopyFrom(pa.Party(kind=kind, root_key=root_key, issuer=issuer, display_name=display_name))
-        return self._call(self._parties.CreateParty, message, views.Party)
-
-    def principals(self, limit: int | None = None) -> Iterator[views.Principal]:
-        """The people of the caller's own party."""
-        message = pa.ListPrincipalsRequest(parent=self._mine)
-        return self._list(self._parties.ListPrincipals, message, "principals", views.Principal, limit)
-
-    def register_principal(self, subject: str, roles: tuple[str, ...]) -> views.Principal:
-        """Give a person of the caller's own party its roles; none takes all away."""
-        message = pa.RegisterPrincipalRequest(parent=self._mine, subject=subject, roles=roles, request_id=_id())
-        return self._call(self._parties.RegisterPrincipal, message, views.Principal)
-
-    def register_key(self, statement: Envelope) -> views.Key:
-        """Store a key statement or revocation that the party's root signed."""
-        message = pa.RegisterKeyRequest(parent=self._mine, statement=statement.to_bytes(), request_id=_id())
-        return self._call(self._parties.RegisterKey, message, views.Key)
-
-    def keys(self, party: str | None = None, limit: int | None = None) -> Iterator[views.Key]:
-        """Key statements and revocations of a party, by default the caller's."""
-        message = pa.ListKeysRequest(parent=full(party or self.profile.party, "parties"))
-        return self._list(self._parties.ListKeys, message, "keys", views.Key, limit)
-
-    def register_gateway(self, gateway: str, *, address: str, ca_certificate: str) -> views.Gateway:
-        """Say where a gateway of the caller's department can be reached."""
-        message = pa.RegisterGatewayRequest(parent=self._mine, gateway_id=gateway, request_id=_id())
-        message.gateway.CopyFrom(pa.Gateway(address=address, ca_certificate=ca_certificate))
-        return self._call(self._parties.RegisterGateway, message, views.Gateway)
-
-    def gateways(self, party: str | None = None, limit: int | None = None) -> Iterator[views.Gateway]:
-        """Gateways of a department, by default the caller's own."""
-        message = pa.ListGatewaysRequest(parent=full(party or self.profile.party, "parties"))
-        return self._list(self._parties.ListGateways, message, "gateways", views.Gateway, limit)
-
-    def gateway(self, name: str) -> views.Gateway:
-        """One gateway, `parties/health-bureau/gateways/health-bureau-1`. Raises NOT_FOUND."""
-        for found in self.gateways(owner(name) or None):
-            if found.name == name or found.name.endswith(f"/{name}"):
-                return found
-        raise SluicegateError(Reason.NOT_FOUND, f"there is no gateway {name[:120]}, or you may not see it")
-
-    # --- catalogue
+    # --- sharing
 
     def publish(
         self, document: bytes, *, gateway: str, etag: str = "", signed: Envelope | None = None
@@ -189,35 +69,10 @@ class Exchange:
             document=document,
             statement=statement.to_bytes(),
             gateway=gateway if "/" in gateway else f"{self._mine}/gateways/{gateway}",
-            request_id=_id(),
+            request_id=fresh_id(),
             etag=etag,
         )
         return self._call(self._catalog.PublishContract, message, views.Dataset)
-
-    def dataset(self, name: str) -> views.Dataset:
-        """One dataset with its newest contract: `health-bureau/hospital-visits` or the full name."""
-        return self._call(self._catalog.GetDataset, ca.GetDatasetRequest(name=dataset_name(name)), views.Dataset)
-
-    def datasets(self, party: str = "-", limit: int | None = None) -> Iterator[views.Dataset]:
-        """The datasets that the caller may see, of one party or all."""
-        message = ca.ListDatasetsRequest(parent=full(party, "parties"))
-        return self._list(self._catalog.ListDatasets, message, "datasets", views.Dataset, limit)
-
-    def search(self, query: str, limit: int | None = None) -> Iterator[views.Dataset]:
-        """Datasets whose name, description, columns or purposes have all the words, best first."""
-        message = ca.SearchDatasetsRequest(query=query)
-        return self._list(self._catalog.SearchDatasets, message, "datasets", views.Dataset, limit)
-
-    def contract(self, name: str) -> views.Contract:
-        """One published contract version, by its full name."""
-        return self._call(self._catalog.GetContract, ca.GetContractRequest(name=name), views.Contract)
-
-    def contracts(self, dataset: str, limit: int | None = None) -> Iterator[views.Contract]:
-        """All published versions of a dataset's contract, newest first; `contract` has the document too."""
-        message = ca.ListContractsRequest(parent=dataset_name(dataset))
-        return self._list(self._catalog.ListContracts, message, "contracts", views.Contract, limit)
-
-    # --- requests
 
     def request(
         self,
@@ -234,18 +89,8 @@ class Exchange:
         statement = signing.request(
             self.profile, found, purpose=purpose, fields=fields, duration=duration, reason=reason
         )
-        message = rq.CreateRequestRequest(statement=statement.to_bytes(), request_id=_id())
+        message = rq.CreateRequestRequest(statement=statement.to_bytes(), request_id=fresh_id())
         return self._call(self._requests.CreateRequest, message, views.Request)
-
-    def request_status(self, name: str) -> views.Request:
-        """One request: its state, what is missing, who decides."""
-        return self._call(self._requests.GetRequest, rq.GetRequestRequest(name=full(name, "requests")), views.Request)
-
-    def requests(self, state: str = "", limit: int | None = None) -> Iterator[views.Request]:
-        """Requests of the caller's party, as consumer or provider, newest first."""
-        return self._list(
-            self._requests.ListRequests, rq.ListRequestsRequest(state=state), "requests", views.Request, limit
-        )
 
     def approve(self, request: str | views.Request, paper: Approval | None = None) -> views.Request:
         """Sign an approval; the last one needed also signs the agreement for the department.
@@ -259,112 +104,19 @@ class Exchange:
             name=found.name,
             approval=signed.to_bytes(),
             etag=found.etag,
-            request_id=_id(),
+            request_id=fresh_id(),
         )
         decided = self._call(self._requests.ApproveRequest, message, views.Request)
         if decided.agreement and self.profile.party in self.agreement(decided.agreement).unsigned_parties:
             self.sign(decided.agreement)
         return decided
 
-    def reject(self, name: str, reason: str) -> views.Request:
-        """Refuse a request; the reason is shown to the consumer."""
-        found = self.request_status(name)
-        message = rq.RejectRequestRequest(name=found.name, reason=reason, etag=found.etag, request_id=_id())
-        return self._call(self._requests.RejectRequest, message, views.Request)
-
-    def cancel(self, name: str) -> views.Request:
-        """Take an undecided request back."""
-        found = self.request_status(name)
-        message = rq.CancelRequestRequest(name=found.name, etag=found.etag, request_id=_id())
-        return self._call(self._requests.CancelRequest, message, views.Request)
-
-    # --- agreements
-
-    def agreement(self, name: str) -> views.Agreement:
-        """One agreement of the caller's party."""
-        message = ag.GetAgreementRequest(name=full(name, "agreements"))
-        return self._call(self._agreements.GetAgreement, message, views.Agreement)
-
-    def agreements(self, state: str = "", limit: int | None = None) -> Iterator[views.Agreement]:
-        """Agreements of the caller's party, newest first."""
-        message = ag.ListAgreementsRequest(state=state)
-        return self._list(self._agreements.ListAgreements, message, "agreements", views.Agreement, limit)
-
     def sign(self, name: str) -> views.Agreement:
         """Verify that the agreement follows from signed papers, then add the caller's signature."""
         found = self.agreement(name)
         statement = signing.agreement(self.profile, found, self.bundle(found.name))
-        message = ag.SignAgreementRequest(name=found.name, statement=statement.to_bytes(), request_id=_id())
+        message = ag.SignAgreementRequest(name=found.name, statement=statement.to_bytes(), request_id=fresh_id())
         return self._call(self._agreements.SignAgreement, message, views.Agreement)
-
-    def suspend(self, name: str, *, reason: str, until: str) -> views.Agreement:
-        """Stop transfers until an instant (RFC 3339)."""
-        message = ag.SuspendAgreementRequest(
-            name=full(name, "agreements"), reason=reason, until=Timestamp(seconds=epoch(until)), request_id=_id()
-        )
-        return self._call(self._agreements.SuspendAgreement, message, views.Agreement)
-
-    def resume(self, name: str, *, reason: str) -> views.Agreement:
-        """End a suspension before its time."""
-        message = ag.ResumeAgreementRequest(name=full(name, "agreements"), reason=reason, request_id=_id())
-        return self._call(self._agreements.ResumeAgreement, message, views.Agreement)
-
-    def terminate(self, name: str, *, reason: str) -> views.Agreement:
-        """End an agreement for good."""
-        message = ag.TerminateAgreementRequest(name=full(name, "agreements"), reason=reason, request_id=_id())
-        return self._call(self._agreements.TerminateAgreement, message, views.Agreement)
-
-    def bundle(self, agreement: str) -> AgreementBundle:
-        """All signed documents behind an agreement; verify it before believing it."""
-        message = ag.GetAgreementBundleRequest(name=f"{full(agreement, 'agreements')}/bundle")
-        return bundle(self.connection.call(self._agreements.GetAgreementBundle, message).bundle)
-
-    def verified(self, agreement: str) -> VerifiedAgreement:
-        """The agreement with everything it stands on, verified under the profile's trust file."""
-        return verify_bundle(self.bundle(agreement), evidence.trust_of(self.profile), at=int(time.time()))
-
-    # --- transfers
-
-    def create_transfer(
-        self, agreement: str, *, resume: str = "", parts: tuple[int, ...] = (), request_id: str = ""
-    ) -> views.Transfer:
-        """Ask for a grant; `resume` names the transfer whose missing parts are wanted: those that `parts`
-        names, else all that were not sent."""
-        message = tr.CreateTransferRequest(
-            agreement=full(agreement, "agreements"), request_id=request_id or _id(), resume=resume, parts=parts
-        )
-        return self._call(self._transfers.CreateTransfer, message, views.Transfer)
-
-    def transfer(self, name: str) -> views.Transfer:
-        """One transfer with its papers."""
-        message = tr.GetTransferRequest(name=full(name, "transfers"))
-        return self._call(self._transfers.GetTransfer, message, views.Transfer)
-
-    def transfers(self, agreement: str = "", limit: int | None = None) -> Iterator[views.Transfer]:
-        """Transfers of the caller's party, newest first."""
-        message = tr.ListTransfersRequest(agreement=full(agreement, "agreements") if agreement else "")
-        return self._list(self._transfers.ListTransfers, message, "transfers", views.Transfer, limit)
-
-    def acknowledge(self, transfer: str, *, content_digest: str | None) -> views.Transfer:
-        """Sign that what the receipt attests arrived, with the digest recomputed from the data. None
-        accepts the receipt as it stands, and says so: what arrived was lost before it could be hashed."""
-        found = self.transfer(transfer)
-        attested = found.receipt.payload["contentDigest"] if found.receipt else ""
-        statement = signing.acknowledgement(
-            self.profile, found, content_digest or attested, recomputed=content_digest is not None
-        )
-        message = tr.AcknowledgeTransferRequest(name=found.name, acknowledgement=statement.to_bytes(), request_id=_id())
-        return self._call(self._transfers.AcknowledgeTransfer, message, views.Transfer)
-
-    def ticket(self, agreement: str) -> tuple[views.Transfer, bytes]:
-        """A grant and the ticket that any Flight client can present for it during ten minutes."""
-        granted = self.create_transfer(self.ready(agreement).name)
-        return granted, self.sign_ticket(granted)
-
-    def sign_ticket(self, granted: views.Transfer) -> bytes:
-        """The ticket for a grant, signed by the profile's holder key. Raises KEY_UNTRUSTED when the exchange
-        names a gateway whose TLS certificate its department did not certify."""
-        return signing.ticket(self.profile, granted, self.verified(granted.agreement))
 
     def ready(self, agreement: str) -> views.Agreement:
         """The agreement, signed by the caller first if only that was missing."""
@@ -372,6 +124,62 @@ class Exchange:
         if found.state == "PENDING" and found.unsigned_parties == (self.profile.party,):
             return self.sign(found.name)
         return found
+
+    # --- stopping
+
+    def suspend(
+        self,
+        name: str,
+        *,
+        reason: str,
+        until: str,
+        place: Place | None = None,
+        told: Callable[[Told], object] | None = None,
+    ) -> views.Agreement:
+        """Stop transfers until an instant (RFC 3339).
+
+        Where the agreement is about the caller's own data, its gateway is told first, with an order that the
+        caller signs: it obeys at once, whatever becomes of the exchange. `told` hears, before the exchange is
+        asked, whether the gateway was reached; one that was not learns it from the exchange. `place` says
+        where the gateway is, when the exchange is not to be asked that.
+        """
+        epoch(until)  # before anybody is told
+        self._tell(name, told, reason=reason, until=until, place=place)
+        return self.suspend_agreement(name, reason=reason, until=until)
+
+    def resume(self, name: str, *, reason: str, told: Callable[[Told], object] | None = None) -> views.Agreement:
+        """End a suspension before its time: at the exchange, then at the caller's own gateway."""
+        resumed = self.resume_agreement(name, reason=reason)
+        self._tell(name, told, reason=reason, until=None, lifted=True)
+        return resumed
+
+    def terminate(
+        self,
+        name: str,
+        *,
+        reason: str,
+        place: Place | None = None,
+        told: Callable[[Told], object] | None = None,
+    ) -> views.Agreement:
+        """End an agreement for good; the caller's own gateway is told first, as by `suspend`."""
+        self._tell(name, told, reason=reason, until=None, place=place)
+        return self.terminate_agreement(name, reason=reason)
+
+    def _tell(
+        self,
+        name: str,
+        told: Callable[[Told], object] | None,
+        *,
+        reason: str,
+        until: str | None,
+        lifted: bool = False,
+        place: Place | None = None,
+    ) -> None:
+        heard = stopping.tell_gateway(self, name, reason=reason, until=until, lifted=lifted, place=place)
+        if heard is not None and told is not None:
+            told(heard)
+
+    # --- pulling
 
     def pull(
         self,
@@ -401,24 +209,64 @@ class Exchange:
             progress=progress,
         )
 
-    # --- ledger
+    def verified(self, agreement: str) -> VerifiedAgreement:
+        """The agreement with everything it stands on, verified under the profile's trust file."""
+        return verify_bundle(self.bundle(agreement), evidence.trust_of(self.profile), at=int(time.time()))
 
-    def checkpoint(self) -> Envelope:
-        """The newest signed checkpoint of the ledger."""
-        answer = self.connection.call(self._ledger.GetCheckpoint, le.GetCheckpointRequest())
-        return Envelope.from_bytes(answer.checkpoint)
+    def acknowledge(self, transfer: str, *, content_digest: str | None) -> views.Transfer:
+        """Sign that what the receipt attests arrived, with the digest recomputed from the data. None
+        accepts the receipt as it stands, and says so: what arrived was lost before it could be hashed."""
+        found = self.transfer(transfer)
+        attested = found.receipt.payload["contentDigest"] if found.receipt else ""
+        statement = signing.acknowledgement(
+            self.profile, found, content_digest or attested, recomputed=content_digest is not None
+        )
+        message = tr.AcknowledgeTransferRequest(
+            name=found.name, acknowledgement=statement.to_bytes(), request_id=fresh_id()
+        )
+        return self._call(self._transfers.AcknowledgeTransfer, message, views.Transfer)
 
-    def entries(self, resource: str = "", limit: int | None = None) -> Iterator[views.Entry]:
-        """Entries that concern the caller's party, newest first."""
-        message = le.ListEntriesRequest(resource=resource)
-        return self._list(self._ledger.ListEntries, message, "entries", views.Entry, limit)
+    def ticket(self, agreement: str) -> tuple[views.Transfer, bytes]:
+        """A grant and the ticket that any Flight client can present for it during ten minutes."""
+        granted = self.create_transfer(self.ready(agreement).name)
+        return granted, self.sign_ticket(granted)
 
-    def inclusion(self, index: int, tree_size: int) -> list[bytes]:
-        """The audit path of a leaf in the tree of that size."""
-        message = le.GetInclusionProofRequest(index=index, tree_size=tree_size)
-        return list(self.connection.call(self._ledger.GetInclusionProof, message).path)
+    def sign_ticket(self, granted: views.Transfer) -> bytes:
+        """The ticket for a grant, signed by the profile's holder key. Raises KEY_UNTRUSTED when the exchange
+        names a gateway whose TLS certificate its department did not certify."""
+        return signing.ticket(self.profile, granted, self.verified(granted.agreement))
 
-    def consistency(self, first: int, second: int) -> list[bytes]:
-        """The proof that the tree of size `second` extends that of size `first`."""
-        message = le.GetConsistencyProofRequest(first_size=first, second_size=second)
-        return list(self.connection.call(self._ledger.GetConsistencyProof, message).path)
+    # --- proving
+
+    def verify(
+        self,
+        papers: str | Path | EvidenceBundle,
+        *,
+        data: str | Path | None = None,
+        trust: str | Path | TrustFile | None = None,
+        revocations: Sequence[str | Path | Envelope] = (),
+        without_ledger: bool = False,
+    ) -> Verdict:
+        """Verify a receipt or evidence under the profile's trust file, or another. Offline: no call is made,
+        and nothing of the exchange believed. See `exchange.verifying.verify`."""
+        pinned = trust if trust is not None else evidence.trust_of(self.profile)
+        return verify(papers, trust=pinned, data=data, revocations=revocations, without_ledger=without_ledger)
+
+    def evidence(
+        self,
+        transfer: str,
+        *,
+        to: str | Path | None = None,
+        overwrite: bool = False,
+        checkpoint: Envelope | None = None,
+    ) -> EvidenceBundle:
+        """Every signed paper of a transfer with ledger proofs; written `to` a file, if that is named.
+
+        `checkpoint` is an earlier one to prove it in: a key that was revoked since counts only there.
+        Raises SINK_FAILED for a file that is there, unless `overwrite`; LEDGER_INVALID when the ledger does
+        not extend what this profile saw before (what was collected is written nevertheless).
+        """
+        out = None if to is None else Path(to)
+        if out is not None and not overwrite and (out.exists() or out.is_symlink()):
+            raise SluicegateError(Reason.SINK_FAILED, f"{out} exists; move it away, or say that it may be replaced")
+        return evidence.witness(self, self.transfer(transfer).name, out=out, checkpoint=checkpoint)

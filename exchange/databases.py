@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,12 +131,43 @@ def _sqlite(url: URL, patience: float) -> Engine:
         raw.isolation_level = None  # we say BEGIN ourselves, and which
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "trusted_schema=OFF"):
             raw.execute(f"PRAGMA {pragma}").close()
+        # What an erased entry of the ledger said must not lie on in the file.
+        raw.execute("PRAGMA secure_delete=ON").close()
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
 
     return engine
+
+
+def empty_log(engine: Engine) -> bool:
+    """Move SQLite's log into the file and empty it, so that erased bytes do not live on in the log; whether
+    it is empty. Whoever reads an earlier state meanwhile is waited for a second at most: then the log is
+    overwritten in time. PostgreSQL keeps old rows until it is vacuumed, which is its operator's to do."""
+    if engine.dialect.name != "sqlite":
+        return False
+    try:
+        raw = engine.raw_connection()
+    except SQLAlchemyError:
+        return False
+    try:
+        cursor = raw.cursor()
+        (patience,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")  # waiting, SQLite would keep all writers out
+        try:
+            for _ in range(20):
+                (busy, _, _) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return True
+                time.sleep(0.05)
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {patience}")
+    except sqlite3.Error:  # it is tried again with the next erasure, and overwritten in time
+        return False
+    finally:
+        raw.close()
+    return False
 
 
 def _postgresql(url: URL, patience: float) -> Engine:

@@ -130,17 +130,18 @@ def witness(
     grant: Envelope | None = None,
     receipt: Envelope | None = None,
     checkpoint: Envelope | None = None,
-) -> None:
-    """Look at the ledger after a transfer, as everybody who pulls should: it must have grown honestly.
-    The evidence is written to `out` before anything is judged, proved in an earlier `checkpoint` if one is
-    given. A `receipt` is one that was acknowledged just now: the ledger must hold both.
+) -> EvidenceBundle:
+    """Look at the ledger after a transfer, as everybody who pulls should: it must have grown honestly;
+    returns the evidence. That is written to `out` before anything is judged, proved in an earlier
+    `checkpoint` if one is given. A `receipt` is one that was acknowledged just now: the ledger must hold both.
 
     Raises LEDGER_INVALID. A ledger that is refused takes nothing back: data and evidence stay.
     """
     seen = look(exchange)
     papers = collect(exchange, transfer, checkpoint or seen.shown)
+    papers = msgspec.structs.replace(papers, grant=grant or papers.grant)
     if out is not None:
-        write_private_file(out, msgspec.structs.replace(papers, grant=grant or papers.grant).to_bytes())
+        write_private_file(out, papers.to_bytes())
     try:
         watch_ledger(exchange, seen)
         if receipt is not None:
@@ -152,6 +153,7 @@ def witness(
             Reason.LEDGER_INVALID,
             f"{transfer} is finished and nothing of it is lost, but the exchange's ledger is refused: {error.message}",
         ) from None
+    return papers
 
 
 def _demand_recorded(papers: EvidenceBundle, receipt: Envelope, trust: TrustFile) -> None:

@@ -20,15 +20,14 @@ from typing import Any
 import tomli_w
 
 from connectors import tls
-from connectors.keys import MasterKey
 from contracts import standard
 from contracts.canonical import digest_bytes
-from contracts.envelope import Envelope, Kind, SigningKey, sign
+from contracts.envelope import Envelope, Kind, PublicKey, SigningKey, sign
 from contracts.errors import Reason, SluicegateError, Violation
 from contracts.instants import rfc3339
 from contracts.policy import shipped
 from contracts.trust import KeyStatement, PartyKind, TrustedParty, TrustFile, Use, dump_trust
-from exchange import admission, config, ledger, records
+from exchange import admission, config, gateways, ledger, records
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings, Profile, TokenSettings
 from exchange.home import Founder, Home
 from exchange.identity import jwk_set
@@ -198,14 +197,14 @@ class _Founding:
         return TokenSettings(issuer=_issuer(party), issuer_key=Path(os.path.relpath(key, here.parent)))
 
     def state(
-        self, party: _Party, subject: str, use: Use, key: SigningKey, tls_certificate: bytes | None = None
+        self, party: _Party, subject: str, use: Use, key: PublicKey, tls_certificate: bytes | None = None
     ) -> None:
         """Certify a key under its party's root."""
         statement = KeyStatement(
             party=party.founder.party,
             subject=subject,
             use=use,
-            key=key.public,
+            key=key,
             not_before=rfc3339(self.now),
             not_after=rfc3339(self.now + KEY_DAYS * 86400),
             tls_certificate=digest_bytes(tls_certificate) if tls_certificate is not None else None,
@@ -225,7 +224,7 @@ class _Founding:
 
         uses = sorted({SIGNS_AS[role] for role in roles if role in SIGNS_AS})
         for number, use in enumerate(uses):
-            self.state(party, subject, use, made(use.value if number else "signing"))
+            self.state(party, subject, use, made(use.value if number else "signing").public)
         if Use.REQUESTER in uses:
             made("holder")
         profile = Profile(
@@ -254,14 +253,6 @@ class _Founding:
         path = self.home.gateway(gateway)
         path.parent.mkdir(parents=True, mode=0o700)
         path.parent.parent.chmod(0o700)
-        certificate = self.certificate(path.parent / "tls")
-        signing = self.key(path.parent / "keys" / "signing.jwk")
-        MasterKey.create(path.parent / "keys" / "master.key", self.entropy)
-        # The gateway knows its department's people before the first agreement, so that they can stop one.
-        (path.parent / "statements").mkdir(mode=0o700)
-        for statement, envelope in party.statements:
-            (path.parent / "statements" / f"{statement.key.kid}.json").write_bytes(envelope.to_bytes())
-        self.state(party, gateway, Use.GATEWAY, signing, certificate)
         settings = GatewaySettings(
             gateway=gateway,
             party=party.founder.party,
@@ -271,7 +262,14 @@ class _Founding:
             exchange_ca=Path("../../ca.pem"),
             token=self.token(party.founder.party, path),
         )
-        path.write_text(config.dump(settings))
+        certificate, private = tls.self_signed(now=self.now)
+        signing = gateways.prepare(
+            path.parent, settings, certificate=certificate, tls_key=private, entropy=self.entropy
+        )
+        # The gateway knows its department's people before the first agreement, so that they can stop one.
+        for statement, envelope in party.statements:
+            (path.parent / "statements" / f"{statement.key.kid}.json").write_bytes(envelope.to_bytes())
+        self.state(party, gateway, Use.GATEWAY, signing, certificate)
         return records.Gateway(
             name=f"parties/{party.founder.party}/gateways/{gateway}",
             party=party.founder.party,

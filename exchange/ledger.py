@@ -11,6 +11,7 @@ anybody else an entry is not there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from contracts.policy import inputs
 from contracts.policy.engine import Action
 from contracts.trust import PartyKind, Use
 from exchange import decisions, paging, papers
+from exchange.access import missing
 from exchange.hall import Entropy, Hall
 from exchange.identity import Principal
 from exchange.paging import Page
@@ -38,6 +40,8 @@ SALT_BYTES = 16
 SIGNED_ANEW = 10  # seconds after which a checkpoint of a ledger that did not grow tells a new time
 _LONGEST_NAME = 300
 _CHUNK = 1000
+_NAME = "ledger/entries/"
+_INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 # Built once: every change appends, and composing a statement costs more than running it.
 _ENTRY, _PARTY, _NODE = sa.insert(ledger_entries), sa.insert(ledger_parties), sa.insert(ledger_nodes)
@@ -45,8 +49,6 @@ _LAST = sa.select(sa.func.max(ledger_entries.c.position))
 _HASH = sa.select(ledger_nodes.c.hash).where(
     ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
 )
-# An erasure is itself an entry, the one kind that is never erased.
-ERASED = "entry.erased"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -64,7 +66,12 @@ class Entry(Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """Resource name: ledger/entries/{index}."""
-        return f"ledger/entries/{self.index}"
+        return f"{_NAME}{self.index}"
+
+    @property
+    def etag(self) -> str:
+        """Which entry this is, and whether it was erased."""
+        return f"{self.leaf_hash.hex()[:32]}{'-erased' if self.entry is None else ''}"
 
 
 class Inclusion(Struct, frozen=True):
@@ -153,46 +160,6 @@ def _write(tx: Tx, *, entropy: Entropy, now: int, entry: Mapping[str, Any]) -> i
 def _printable(name: str) -> str:
     # A refused call may have named anything at all.
     return "".join(letter if letter.isprintable() else "?" for letter in name[:_LONGEST_NAME])
-
-
-def erase(hall: Hall, principal: Principal, call: Call | None, index: int, reason: str) -> int:
-    """Erase what an entry says, where the law demands it: entry, salt and resource go, its leaf hash
-    and every proof stay. That it was erased, by whom and why, is an entry itself; returns its index.
-
-    Role: dpo of the coordination party. Raises ROLE_MISSING, NOT_FOUND, STATE_WRONG (erased before, or
-    itself about an erasure: who erases does not erase that he did).
-    """
-    if principal.kind is not PartyKind.COORDINATION or "dpo" not in principal.roles:
-        raise SluicegateError(Reason.ROLE_MISSING, "only a dpo of the coordination party may erase an entry")
-    if not 0 < len(reason.strip()) <= 2000:
-        raise SluicegateError(Reason.INVALID_ARGUMENT, "say in 1 to 2000 characters why the entry is erased")
-    name = f"ledger/entries/{index}"
-    with hall.store.transaction() as tx:
-        done = tx.replay(call)
-        if done is not None:
-            return int(done.rsplit("/", 1)[-1])
-        known = _select(tx, ledger_entries.c.position == index)
-        if not known:
-            raise _missing(name)
-        if known[0].entry is None:
-            raise SluicegateError(Reason.STATE_WRONG, f"{name} was erased before")
-        if known[0].event == ERASED:
-            raise SluicegateError(Reason.STATE_WRONG, f"{name} says what was erased, by whom and why: it stays")
-        parties = _concerned(tx, index)
-        gone = sa.update(ledger_entries).where(ledger_entries.c.position == index)
-        tx.connection.execute(gone.values(entry=None, salt=None, resource=""))
-        detail = {"reason": reason.strip()}
-        position = append(
-            tx,
-            hall,
-            event=ERASED,
-            resource=name,
-            actor=principal.name,
-            parties=(principal.party, *parties),
-            detail=detail,
-        )
-        tx.remember(call, f"ledger/entries/{position}")
-        return position
 
 
 # --- the tree
@@ -338,10 +305,6 @@ def _signed_anew(hall: Hall, known: Envelope, offered: Envelope) -> bool:
     return set(sign(Kind.CHECKPOINT, new, hall.checkpoint_key).signatures) <= set(offered.signatures)
 
 
-def _missing(name: str) -> SluicegateError:
-    return SluicegateError(Reason.NOT_FOUND, f"there is no {name}, or you may not see it")
-
-
 # --- reading
 
 
@@ -389,13 +352,39 @@ def entries(
         )
 
 
+def entry(hall: Hall, principal: Principal, name: str) -> Entry:
+    """One entry that the caller may see. Raises NOT_FOUND."""
+    index, visible = index_of(name), _visible(hall, principal)
+    with hall.store.read() as tx:
+        found = _select(tx, ledger_entries.c.position == index, *visible, limit=1)
+    if not found:
+        raise missing(name)
+    return found[0]
+
+
+def index_of(name: str) -> int:
+    """The position in `ledger/entries/{index}`. Raises NOT_FOUND for any other name."""
+    digits = name.removeprefix(_NAME)
+    if not name.startswith(_NAME) or not _INDEX.fullmatch(digits) or int(digits) >= merkle.MAX_SIZE:
+        raise missing(name)
+    return int(digits)
+
+
+def at(tx: Tx, index: int) -> Entry:
+    """The entry at a position, whoever asks. Raises NOT_FOUND."""
+    found = _select(tx, ledger_entries.c.position == index, limit=1)
+    if not found:
+        raise missing(f"{_NAME}{index}")
+    return found[0]
+
+
 def inclusion(hall: Hall, principal: Principal, index: int, tree_size: int) -> Inclusion:
     """Proof that an entry is in the tree of that size. Raises NOT_FOUND for an entry that the caller
     may not see, INVALID_ARGUMENT for a size that the ledger has not, or that lacks the entry."""
-    name, visible = f"ledger/entries/{index}", _visible(hall, principal)
+    name, visible = f"{_NAME}{index}", _visible(hall, principal)
     with hall.store.read() as tx:
         if not 0 <= index < merkle.MAX_SIZE or not _select(tx, ledger_entries.c.position == index, *visible, limit=1):
-            raise _missing(name)
+            raise missing(name)
         _check_size(tx, tree_size)
         return Inclusion(index, tree_size, tuple(merkle.inclusion(_reader(tx), index, tree_size)))
 
@@ -420,7 +409,8 @@ def _concerns(party: str) -> sa.ColumnElement[bool]:
     return sa.exists().where(ledger_parties.c.position == ledger_entries.c.position, ledger_parties.c.party == party)
 
 
-def _concerned(tx: Tx, index: int) -> tuple[str, ...]:
+def concerned(tx: Tx, index: int) -> tuple[str, ...]:
+    """The parties that an entry concerns: they see it, erased or not."""
     wanted = sa.select(ledger_parties.c.party).where(ledger_parties.c.position == index)
     return tuple(tx.connection.execute(wanted).scalars())
 

@@ -24,17 +24,20 @@ _FINDING = re.compile(r"  - (.+?): (.+)")
 
 
 class Town:
-    """The processes of one home. A context manager: leaving it ends them all.
+    """The processes of one home, be it a department's with gateways alone. A context manager: leaving it ends them all.
 
     `addresses` maps `exchange` and gateway names to where they listen. `logs` holds one file each.
     They end with this process however it ends: their standard input is a pipe of ours.
     """
 
     def __init__(self, home: Home, *, only: str | None = None) -> None:
-        if not home.exchange.is_file():
-            raise SluicegateError(Reason.CONFIG_INVALID, f"{home.root} is not a home yet; run sluicegate init")
-        wanted = {"exchange": ("exchange", home.exchange)}
+        wanted = {"exchange": ("exchange", home.exchange)} if home.exchange.is_file() else {}
         wanted |= {path.parent.name: ("gateway", path) for path in home.gateways()}
+        if not wanted:
+            raise SluicegateError(
+                Reason.CONFIG_INVALID,
+                f"{home.root} has no exchange and no gateway; run sluicegate init, or gateway new",
+            )
         if only is not None:
             if only not in wanted:
                 raise SluicegateError(

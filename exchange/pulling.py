@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,9 +39,9 @@ class Pulled:
     transfer: str
     rows: int
     content_digest: str
-    receipt: Envelope
+    receipt: Envelope = field(repr=False)
     path: Path | None
-    _memory: sinks.MemorySink | None
+    _memory: sinks.MemorySink | None = field(repr=False)
     formulas: int = 0
 
     def frame(self) -> pl.DataFrame:

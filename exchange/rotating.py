@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.envelope import Envelope, Kind, PublicKey, SigningKey, sign
+from contracts.envelope import Kind, PublicKey, SigningKey, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.trust import KeyRevocation, KeyStatement, Use
-from exchange import config
-from exchange.config import GatewaySettings, Profile
+from exchange import config, gateways
+from exchange.config import Profile
 from exchange.home import Home
 from exchange.names import last
 
@@ -91,7 +91,7 @@ def rotate(
     except SluicegateError:
         file.unlink()
         raise
-    told = () if signed is None or use is not Use.APPROVER else _tell_gateways(home, profile.party, new.kid, signed)
+    told = () if signed is None or use is not Use.APPROVER else gateways.tell(home, profile.party, new.kid, signed)
     if reason is not None and signer is not None and admin is not None:
         admin.register_key(sign(Kind.REVOCATION, revocation(profile.party, old.kid, reason), signer))
     return Rotated(old.kid, new.kid, file, until, reason is not None and signer is not None, told)
@@ -111,16 +111,3 @@ def _use(admin: Exchange, profile: Profile, old: SigningKey) -> Use:
     raise SluicegateError(
         Reason.NOT_FOUND, f"the key {old.kid} of {profile.subject} is not certified, or was revoked: use key certify"
     )
-
-
-def _tell_gateways(home: Home, party: str, kid: str, signed: Envelope) -> tuple[str, ...]:
-    """Put an approver's statement where the gateways of this home look: else they would learn of it only
-    with the next agreement, and refuse an order until then."""
-    told = []
-    for path in home.gateways():
-        settings = config.load(path, GatewaySettings)
-        if settings.party == party:
-            settings.statements.mkdir(mode=0o700, exist_ok=True)
-            config.write_private_file(settings.statements / f"{kid}.json", signed.to_bytes())
-            told.append(settings.gateway)
-    return tuple(told)

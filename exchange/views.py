@@ -148,3 +148,4 @@ class Entry(View, frozen=True, kw_only=True):
     event: str = ""
     resource: str = ""
     create_time: str = ""
+    etag: str = ""

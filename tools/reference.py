@@ -65,10 +65,9 @@ def commands() -> str:
 
 def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     inner = getattr(command, "commands", None)
-    if inner is None:
+    if inner is None or (command.invoke_without_command and len(path) > 1):
         yield path, command
-        return
-    for name, found in inner.items():
+    for name, found in (inner or {}).items():
         yield from _leaves(found, (*path, name))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +15,7 @@ from exchange.cli.state import state
 
 if TYPE_CHECKING:
     from exchange import views
-    from exchange.client import Exchange
-    from exchange.stopping import Place
+    from exchange.stopping import Place, Told
 
 Name = Annotated[str, typer.Argument(help="agreements/a-... or just a-...", metavar="AGREEMENT")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is on record and shown to the other side.")]
@@ -97,27 +99,8 @@ def _shown(found: views.Agreement, output: Form) -> None:
     facts(output, found.as_json() if output is Form.JSON else value, title="" if output is Form.JSON else found.name)
 
 
-def _tell(
-    exchange: Exchange,
-    name: str,
-    *,
-    reason: str,
-    until: str | None,
-    lifted: bool = False,
-    place: Place | None = None,
-) -> None:
-    """Our own gateway first, and say whether it heard."""
-    from contracts.errors import Reason, SluicegateError
-    from exchange import stopping
-
-    try:
-        told = stopping.tell_gateway(exchange, name, reason=reason, until=until, lifted=lifted, place=place)
-    except SluicegateError as error:
-        if error.reason is Reason.UNAVAILABLE and not lifted:
-            note("the exchange does not answer; your own gateway obeys you without it: --gateway HOST:PORT --ca FILE")
-        raise
-    if told is None:
-        return
+def _heard(told: Told, *, lifted: bool = False) -> None:
+    """Say whether our own gateway heard."""
     if told.reached:
         now = "serves it again within a few seconds" if lifted else "serves nothing under it from now on"
         note(f"the gateway {told.gateway} {now}")
@@ -128,6 +111,19 @@ def _tell(
         )
     else:
         note(f"the gateway {told.gateway} cannot be reached; it hears of it from the exchange")
+
+
+@contextmanager
+def _without_exchange(place: Place | None) -> Iterator[None]:
+    """Say what still works when the exchange does not answer and was asked where the gateway is."""
+    from contracts.errors import Reason, SluicegateError
+
+    try:
+        yield
+    except SluicegateError as error:
+        if error.reason is Reason.UNAVAILABLE and place is None:
+            note("the exchange does not answer; your own gateway obeys you without it: --gateway HOST:PORT --ca FILE")
+        raise
 
 
 def _place(gateway: str | None, ca: Path | None) -> Place | None:
@@ -165,17 +161,16 @@ def suspend(
     from contracts.instants import demand_future, epoch
 
     demand_future(epoch(until), int(time.time()), "until")  # before anybody is told
-    with state(context).connect() as exchange:
-        _tell(exchange, name, reason=reason, until=until, place=_place(gateway, ca))
-        found = exchange.suspend(name, reason=reason, until=until)
+    place = _place(gateway, ca)
+    with state(context).connect() as exchange, _without_exchange(place):
+        found = exchange.suspend(name, reason=reason, until=until, place=place, told=_heard)
     _shown(found, output)
 
 
 def resume(context: typer.Context, name: Name, reason: Why, output: Output = Form.TABLE) -> None:
     """End a suspension before its time."""
     with state(context).connect() as exchange:
-        found = exchange.resume(name, reason=reason)
-        _tell(exchange, name, reason=reason, until=None, lifted=True)
+        found = exchange.resume(name, reason=reason, told=partial(_heard, lifted=True))
     _shown(found, output)
 
 
@@ -191,7 +186,7 @@ def terminate(
     """End an agreement for good."""
     if not yes:
         typer.confirm(f"end {name} for good?", abort=True, err=True)
-    with state(context).connect() as exchange:
-        _tell(exchange, name, reason=reason, until=None, place=_place(gateway, ca))
-        found = exchange.terminate(name, reason=reason)
+    place = _place(gateway, ca)
+    with state(context).connect() as exchange, _without_exchange(place):
+        found = exchange.terminate(name, reason=reason, place=place, told=_heard)
     _shown(found, output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,13 +26,14 @@ if TYPE_CHECKING:
     from exchange.config import Profile
 
 evidence_app = typer.Typer(help="All papers of a transfer in one file.", no_args_is_help=True)
+ledger_app = typer.Typer(invoke_without_command=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(verify)
     app.add_typer(evidence_app, name="evidence")
-    app.command()(ledger)
+    app.add_typer(ledger_app, name="ledger")
 
 
 def verify(
@@ -58,26 +58,13 @@ def verify(
 
     Believes nothing but the trust file. Exit code 8 if it does not stand, or shows no proof in the ledger.
     """
-    from contracts import evidence as law
     from exchange import evidence
-    from exchange.pulling import digest_by_receipt
+    from exchange.verifying import verify as verified
 
-    bundle = evidence.receipt_file(file)
-    pinned = evidence.read_trust(trust) if trust is not None else evidence.trust_of(_pinning(context))
-    digest = None
-    if data is not None:
-        with stages(f"recomputing the digest of {data}"):
-            digest = digest_by_receipt(data, bundle.receipt)
-    known = [found for path in revocations or () for found in evidence.read_revocations(path)]
-    steps = law.verify(
-        bundle,
-        pinned,
-        content_digest=digest,
-        at=int(time.time()),
-        revocations=known,
-        without_ledger=without_ledger,
-    )
-    stands, proven = law.succeeded(steps), law.proven(steps)
+    pinned = trust if trust is not None else evidence.trust_of(_pinning(context))
+    with stages(f"recomputing the digest of {data}" if data is not None else "verifying"):
+        verdict = verified(file, trust=pinned, data=data, revocations=revocations or (), without_ledger=without_ledger)
+    steps, stands, proven = verdict.steps, verdict.stands, verdict.proven
     if output is Form.JSON:
         show_json(
             {
@@ -95,7 +82,7 @@ def verify(
             [["ok" if s.ok else "FAILED" if s.failed else "-", s.number, s.what, s.detail] for s in steps],
         )
         counts = f"{sum(s.ok for s in steps)} of {len(steps)} steps hold"
-        failed = [str(s.number) for s in steps if s.failed]
+        failed = [str(s.number) for s in verdict.failed]
         unseen = sum(not s.ok and not s.failed for s in steps)
         more = [f"failed: {', '.join(failed)}"] if failed else []
         more += (
@@ -140,16 +127,16 @@ def evidence_export(
     A key that was revoked since counts only in a checkpoint that is older than its revocation.
     """
     from contracts.envelope import Envelope
-    from exchange.evidence import witness
 
     demand_vacant(out, overwrite=overwrite)
     earlier = None if checkpoint is None else Envelope.from_bytes(checkpoint.read_bytes())
     with state(context).connect() as exchange:
-        witness(exchange, exchange.transfer(transfer).name, out=out, checkpoint=earlier)
+        exchange.evidence(transfer, to=out, overwrite=True, checkpoint=earlier)
     say(str(out))
     note(f"anyone with the trust file can check it: sluicegate verify {out} --trust trust.yaml")
 
 
+@ledger_app.callback()
 def ledger(
     context: typer.Context,
     resource: Annotated[str, typer.Option(help="Only about this resource.")] = "",
@@ -157,6 +144,8 @@ def ledger(
     limit: Limit = 20,
 ) -> None:
     """Entries that concern you; proves that the ledger only grew."""
+    if context.invoked_subcommand is not None:
+        return
     from exchange.evidence import watch_ledger
 
     with state(context).connect() as exchange:
@@ -187,6 +176,39 @@ def ledger(
         empty="no entries that concern you",
     )
     note(f"checkpoint of {head.tree_size} entries, root {head.root[:16]}…, verified: {told}")
+
+
+@ledger_app.command("erase")
+def ledger_erase(
+    context: typer.Context,
+    index: Annotated[int, typer.Argument(min=0, help="Its number, as ledger shows it.", metavar="INDEX")],
+    reason: Annotated[str, typer.Option(help="Why; it is on record and shown to those whom the entry concerned.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Erase what an entry says, where the law demands it (a dpo of the coordination party).
+
+    Its hash stays in the tree, so all proofs stay good, and whoever kept the entry can still prove it. That you
+    erased it, and why, becomes an entry itself, which nobody erases.
+    """
+    from contracts.errors import Reason, SluicegateError
+
+    with state(context).connect() as exchange:
+        etag, what = "", f"entry {index}, which you may not see"
+        try:
+            found = exchange.entry(index)
+            etag, what = found.etag, f"entry {index}, {found.event} of {found.resource or 'something erased'}"
+        except SluicegateError as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+        if not yes:
+            typer.confirm(f"erase {what}, for good?", abort=True, err=True)
+        left = exchange.erase_entry(index, reason=reason, etag=etag)
+    if output is Form.JSON:
+        show_json(left.as_json())
+        return
+    say(left.name)
+    note(f"erased: {what}; sluicegate ledger --resource {left.name} shows who did, and why")
 
 
 def _detail(detail: dict[str, Any]) -> str:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from exchange.cli import agreements, catalog, contracts, evidence, parties, requests, setup, transfers
+from exchange.cli import (
+    agreements,
+    catalog,
+    contracts,
+    evidence,
+    gateways,
+    parties,
+    requests,
+    setup,
+    transfers,
+    trust,
+)
 from exchange.cli.state import State, profile_names
 
 if TYPE_CHECKING:
@@ -36,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (setup, contracts, catalog, requests, agreements, transfers, evidence, parties):
+for module in (setup, contracts, catalog, requests, agreements, transfers, evidence, parties, gateways, trust):
     module.register(app)
 
 # May stand anywhere on the line, like kubectl's --context.

@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
     app.command()(token)
 
 
-def _public(path: Path) -> PublicKey:
+def public_key(path: Path) -> PublicKey:
     """The public half of a JWK file, of a private key too."""
     from contracts.envelope import PublicKey
     from contracts.errors import Reason, SluicegateError
@@ -68,7 +68,8 @@ def _public(path: Path) -> PublicKey:
         raise SluicegateError(Reason.INVALID_ARGUMENT, f"{path} does not hold an Ed25519 key (JWK)") from None
 
 
-def _jwk(key: PublicKey) -> str:
+def jwk_text(key: PublicKey) -> str:
+    """The key as one line of JSON, a JWK."""
     return json.dumps({"kty": "OKP", "crv": "Ed25519", "x": key.x})
 
 
@@ -147,7 +148,7 @@ def party_add(
         made = exchange.create_party(
             party,
             kind=kind.value,
-            root_key=_jwk(_public(root_key)),
+            root_key=jwk_text(public_key(root_key)),
             issuer=issuer,
             jwks=keys,
             admin=admin,
@@ -157,7 +158,7 @@ def party_add(
         show_json(made.as_json())
         return
     say(made.name)
-    note("every trust file that is to believe it needs its root key: add it to parties in trust.yaml")
+    note("every trust file that is to believe it needs its root key: sluicegate trust add")
 
 
 @party_app.command("person")
@@ -179,6 +180,9 @@ def party_person(
 @key_app.command("new")
 def key_new(
     path: Annotated[Path, typer.Argument(help="Where to write the private key; 0600, never overwritten.")],
+    master: Annotated[
+        bool, typer.Option("--master", help="A gateway's master key instead, of which all pseudonyms are made.")
+    ] = False,
 ) -> None:
     """Make an Ed25519 key; prints its public half.
 
@@ -189,9 +193,15 @@ def key_new(
     from contracts.envelope import SigningKey
     from exchange.config import write_key
 
+    if master:
+        from connectors.keys import MasterKey
+
+        MasterKey.create(path, os.urandom)
+        note(f"{path} holds a master key; keep a copy in a safe place: with it go all pseudonyms")
+        return
     key = SigningKey.from_seed(os.urandom(32))
     write_key(path, key, personal=True)
-    print(_jwk(key.public))
+    print(jwk_text(key.public))
     note(f"{path} holds the private key {key.kid}")
 
 
@@ -203,8 +213,8 @@ def key_show(
     """Print the public half of a key file."""
     from exchange.identity import jwk_set
 
-    key = _public(path)
-    print(jwk_set(key) if jwks else _jwk(key))
+    key = public_key(path)
+    print(jwk_set(key) if jwks else jwk_text(key))
     note(f"key id {key.kid}")
 
 
@@ -226,24 +236,29 @@ def key_certify(
     from contracts.canonical import digest_bytes
     from contracts.envelope import Kind, sign
     from contracts.trust import Use
-    from exchange import rotating
+    from exchange import gateways, rotating
     from exchange.config import read_key
 
     chosen = state(context)
+    certified = public_key(key)
     statement = rotating.statement(
         chosen.profile().party,
         subject,
         Use(use.value),
-        _public(key),
+        certified,
         days=days,
         tls_certificate=digest_bytes(tls_certificate.read_bytes()) if tls_certificate is not None else None,
     )
+    signed = sign(Kind.KEY, statement, read_key(root, personal=True))
     with chosen.connect() as exchange:
-        made = exchange.register_key(sign(Kind.KEY, statement, read_key(root, personal=True)))
+        made = exchange.register_key(signed)
+    told = gateways.tell(chosen.home(), statement.party, certified.kid, signed) if use is KeyUse.approver else ()
     if output is Form.JSON:
         show_json(made.as_json())
         return
     facts(Form.TABLE, {"subject": subject, "use": use.value, "until": statement.not_after}, title=made.name)
+    if told:
+        note(f"its statement was given to {', '.join(told)}")
 
 
 @key_app.command("rotate")

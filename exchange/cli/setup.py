@@ -15,7 +15,7 @@ from exchange.cli.state import profile_names, state
 
 if TYPE_CHECKING:
     from exchange.backups import Made
-    from exchange.config import Profile
+    from exchange.config import Profile, TokenSettings
 
 profile_app = typer.Typer(help="Profiles: who you act as, with which keys.", no_args_is_help=True)
 source_app = typer.Typer(help="Where a gateway's datasets really lie.", no_args_is_help=True)
@@ -141,36 +141,26 @@ def profile_add(
     gateway_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
     """Add a profile. Paths may be relative to here."""
-    import shlex
-
     from exchange import config
-    from exchange.config import Profile, TokenSettings
+    from exchange.config import Profile
 
     home = state(context).home()
     path = home.new_profile_file(name)
-    try:
-        token = TokenSettings(
-            file=_absolute(token_file),
-            command=tuple(shlex.split(token_command or "")),
-            issuer=issuer,
-            issuer_key=_absolute(issuer_key),
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    token = token_settings(token_file, token_command, issuer, issuer_key)
     if (gateway_certificate is None) != (gateway_key is None):
         raise typer.BadParameter("--gateway-certificate and --gateway-key go together")
     profile = Profile(
         party=party,
         subject=subject,
         endpoint=endpoint,
-        ca=_absolute(ca),
-        trust=_absolute(trust),
+        ca=absolute(ca),
+        trust=absolute(trust),
         token=token,
-        signing_key=_absolute(signing_key),
-        requester_key=_absolute(requester_key),
-        holder_key=_absolute(holder_key),
-        gateway_certificate=_absolute(gateway_certificate),
-        gateway_key=_absolute(gateway_key),
+        signing_key=absolute(signing_key),
+        requester_key=absolute(requester_key),
+        holder_key=absolute(holder_key),
+        gateway_certificate=absolute(gateway_certificate),
+        gateway_key=absolute(gateway_key),
         checkpoint=Path(f"{name}.checkpoint.json"),
     )
     config.create(path, profile)
@@ -178,7 +168,25 @@ def profile_add(
     note(f"try it: sluicegate token --as {name}; sluicegate config check")
 
 
-def _absolute(path: Path | None) -> Path | None:
+def token_settings(file: Path | None, command: str | None, issuer: str, issuer_key: Path | None) -> TokenSettings:
+    """Where a bearer token comes from, as options say."""
+    import shlex
+
+    from exchange.config import TokenSettings
+
+    try:
+        return TokenSettings(
+            file=absolute(file),
+            command=tuple(shlex.split(command or "")),
+            issuer=issuer,
+            issuer_key=absolute(issuer_key),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def absolute(path: Path | None) -> Path | None:
+    """A path that was typed here, for a file that lies elsewhere."""
     return None if path is None else path.expanduser().absolute()
 
 

@@ -151,4 +151,5 @@ def entry(leaf: ledger.Entry) -> ledger_pb2.Entry:
         event=leaf.event,
         resource=leaf.resource,
         create_time=stamp(leaf.created),
+        etag=leaf.etag,
     )

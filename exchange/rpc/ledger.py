@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from exchange import ledger
+from exchange import erasing, ledger
 from exchange.hall import Hall
 from exchange.rpc import convert
 from exchange.rpc.calls import replayable, signed
@@ -35,6 +35,23 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         )
         return pb.ListEntriesResponse(
             entries=[convert.entry(item) for item in page.items], next_page_token=page.next_token
+        )
+
+    def GetEntry(self, request: pb.GetEntryRequest, context: grpc.ServicerContext) -> pb.Entry:
+        """One entry."""
+        return convert.entry(ledger.entry(self._hall, caller(), request.name))
+
+    def EraseEntry(self, request: pb.EraseEntryRequest, context: grpc.ServicerContext) -> pb.Entry:
+        """Erase what an entry says."""
+        return convert.entry(
+            erasing.erase(
+                self._hall,
+                caller(),
+                replayable("EraseEntry", request),
+                request.name,
+                reason=request.reason,
+                etag=request.etag,
+            )
         )
 
     def GetInclusionProof(

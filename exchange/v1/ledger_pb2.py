@@ -26,13 +26,21 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65xchange/v1/ledger.proto\x12\x0b\x65xchange.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n\nCheckpoint\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"\xa6\x01\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\x12\r\n\x05\x65ntry\x18\x03 \x01(\x0c\x12\x0c\n\x04salt\x18\x04 \x01(\x0c\x12\x11\n\tleaf_hash\x18\x05 \x01(\x0c\x12\r\n\x05\x65vent\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\ttree_size\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x03(\x0c\"I\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x03(\x0c\"\x16\n\x14GetCheckpointRequest\"M\n\x12ListEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\"S\n\x13ListEntriesResponse\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.exchange.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x18GetInclusionProofRequest\x12\x13\n\x05index\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x17\n\ttree_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"Q\n\x1aGetConsistencyProofRequest\x12\x18\n\nfirst_size\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x19\n\x0bsecond_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"R\n\x1c\x43ountersignCheckpointRequest\x12\x18\n\ncheckpoint\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc3\x03\n\rLedgerService\x12K\n\rGetCheckpoint\x12!.exchange.v1.GetCheckpointRequest\x1a\x17.exchange.v1.Checkpoint\x12P\n\x0bListEntries\x12\x1f.exchange.v1.ListEntriesRequest\x1a .exchange.v1.ListEntriesResponse\x12W\n\x11GetInclusionProof\x12%.exchange.v1.GetInclusionProofRequest\x1a\x1b.exchange.v1.InclusionProof\x12]\n\x13GetConsistencyProof\x12\'.exchange.v1.GetConsistencyProofRequest\x1a\x1d.exchange.v1.ConsistencyProof\x12[\n\x15\x43ountersignCheckpoint\x12).exchange.v1.CountersignCheckpointRequest\x1a\x17.exchange.v1.Checkpointb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65xchange/v1/ledger.proto\x12\x0b\x65xchange.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n\nCheckpoint\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"\xb4\x01\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\x12\r\n\x05\x65ntry\x18\x03 \x01(\x0c\x12\x0c\n\x04salt\x18\x04 \x01(\x0c\x12\x11\n\tleaf_hash\x18\x05 \x01(\x0c\x12\r\n\x05\x65vent\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\"@\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\ttree_size\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x03(\x0c\"I\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x03(\x0c\"\x16\n\x14GetCheckpointRequest\"M\n\x12ListEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\"S\n\x13ListEntriesResponse\x12#\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x12.exchange.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x0fGetEntryRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"e\n\x11\x45raseEntryRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x18GetInclusionProofRequest\x12\x13\n\x05index\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x17\n\ttree_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"Q\n\x1aGetConsistencyProofRequest\x12\x18\n\nfirst_size\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x19\n\x0bsecond_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\"R\n\x1c\x43ountersignCheckpointRequest\x12\x18\n\ncheckpoint\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc3\x04\n\rLedgerService\x12K\n\rGetCheckpoint\x12!.exchange.v1.GetCheckpointRequest\x1a\x17.exchange.v1.Checkpoint\x12P\n\x0bListEntries\x12\x1f.exchange.v1.ListEntriesRequest\x1a .exchange.v1.ListEntriesResponse\x12<\n\x08GetEntry\x12\x1c.exchange.v1.GetEntryRequest\x1a\x12.exchange.v1.Entry\x12@\n\nEraseEntry\x12\x1e.exchange.v1.EraseEntryRequest\x1a\x12.exchange.v1.Entry\x12W\n\x11GetInclusionProof\x12%.exchange.v1.GetInclusionProofRequest\x1a\x1b.exchange.v1.InclusionProof\x12]\n\x13GetConsistencyProof\x12\'.exchange.v1.GetConsistencyProofRequest\x1a\x1d.exchange.v1.ConsistencyProof\x12[\n\x15\x43ountersignCheckpoint\x12).exchange.v1.CountersignCheckpointRequest\x1a\x17.exchange.v1.Checkpointb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'exchange.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETENTRYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETENTRYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_ERASEENTRYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ERASEENTRYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_ERASEENTRYREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_ERASEENTRYREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
+  _globals['_ERASEENTRYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ERASEENTRYREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002'
   _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['index']._loaded_options = None
   _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['index']._serialized_options = b'\342A\001\002'
   _globals['_GETINCLUSIONPROOFREQUEST'].fields_by_name['tree_size']._loaded_options = None
@@ -48,23 +56,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINT']._serialized_start=107
   _globals['_CHECKPOINT']._serialized_end=139
   _globals['_ENTRY']._serialized_start=142
-  _globals['_ENTRY']._serialized_end=308
-  _globals['_INCLUSIONPROOF']._serialized_start=310
-  _globals['_INCLUSIONPROOF']._serialized_end=374
-  _globals['_CONSISTENCYPROOF']._serialized_start=376
-  _globals['_CONSISTENCYPROOF']._serialized_end=449
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=451
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=473
-  _globals['_LISTENTRIESREQUEST']._serialized_start=475
-  _globals['_LISTENTRIESREQUEST']._serialized_end=552
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=554
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=637
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=639
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=711
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=713
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=794
-  _globals['_COUNTERSIGNCHECKPOINTREQUEST']._serialized_start=796
-  _globals['_COUNTERSIGNCHECKPOINTREQUEST']._serialized_end=878
-  _globals['_LEDGERSERVICE']._serialized_start=881
-  _globals['_LEDGERSERVICE']._serialized_end=1332
+  _globals['_ENTRY']._serialized_end=322
+  _globals['_INCLUSIONPROOF']._serialized_start=324
+  _globals['_INCLUSIONPROOF']._serialized_end=388
+  _globals['_CONSISTENCYPROOF']._serialized_start=390
+  _globals['_CONSISTENCYPROOF']._serialized_end=463
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=465
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=487
+  _globals['_LISTENTRIESREQUEST']._serialized_start=489
+  _globals['_LISTENTRIESREQUEST']._serialized_end=566
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=568
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=651
+  _globals['_GETENTRYREQUEST']._serialized_start=653
+  _globals['_GETENTRYREQUEST']._serialized_end=690
+  _globals['_ERASEENTRYREQUEST']._serialized_start=692
+  _globals['_ERASEENTRYREQUEST']._serialized_end=793
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=795
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=867
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=869
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=950
+  _globals['_COUNTERSIGNCHECKPOINTREQUEST']._serialized_start=952
+  _globals['_COUNTERSIGNCHECKPOINTREQUEST']._serialized_end=1034
+  _globals['_LEDGERSERVICE']._serialized_start=1037
+  _globals['_LEDGERSERVICE']._serialized_end=1616
 # @@protoc_insertion_point(module_scope)

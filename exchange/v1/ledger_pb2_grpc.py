@@ -45,6 +45,16 @@ class LedgerServiceStub:
                 request_serializer=exchange_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=exchange_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
                 _registered_method=True)
+        self.GetEntry = channel.unary_unary(
+                '/exchange.v1.LedgerService/GetEntry',
+                request_serializer=exchange_dot_v1_dot_ledger__pb2.GetEntryRequest.SerializeToString,
+                response_deserializer=exchange_dot_v1_dot_ledger__pb2.Entry.FromString,
+                _registered_method=True)
+        self.EraseEntry = channel.unary_unary(
+                '/exchange.v1.LedgerService/EraseEntry',
+                request_serializer=exchange_dot_v1_dot_ledger__pb2.EraseEntryRequest.SerializeToString,
+                response_deserializer=exchange_dot_v1_dot_ledger__pb2.Entry.FromString,
+                _registered_method=True)
         self.GetInclusionProof = channel.unary_unary(
                 '/exchange.v1.LedgerService/GetInclusionProof',
                 request_serializer=exchange_dot_v1_dot_ledger__pb2.GetInclusionProofRequest.SerializeToString,
@@ -75,6 +85,22 @@ class LedgerServiceServicer:
 
     def ListEntries(self, request, context):
         """ListEntries lists the entries that concern the caller's party; auditors of supervision and coordination see all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEntry(self, request, context):
+        """GetEntry returns one entry, to those who may list it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseEntry(self, request, context):
+        """EraseEntry erases what an entry says, where the law demands it, and returns what is left: its leaf hash, and with it
+        every proof, stays. The erasure is an entry itself, shown to those whom the erased one concerned, and is never
+        erased. Role: dpo of the coordination party.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +139,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=exchange_dot_v1_dot_ledger__pb2.ListEntriesRequest.FromString,
                     response_serializer=exchange_dot_v1_dot_ledger__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'GetEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEntry,
+                    request_deserializer=exchange_dot_v1_dot_ledger__pb2.GetEntryRequest.FromString,
+                    response_serializer=exchange_dot_v1_dot_ledger__pb2.Entry.SerializeToString,
+            ),
+            'EraseEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseEntry,
+                    request_deserializer=exchange_dot_v1_dot_ledger__pb2.EraseEntryRequest.FromString,
+                    response_serializer=exchange_dot_v1_dot_ledger__pb2.Entry.SerializeToString,
             ),
             'GetInclusionProof': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInclusionProof,
@@ -185,6 +221,60 @@ class LedgerService:
             '/exchange.v1.LedgerService/ListEntries',
             exchange_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
             exchange_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/exchange.v1.LedgerService/GetEntry',
+            exchange_dot_v1_dot_ledger__pb2.GetEntryRequest.SerializeToString,
+            exchange_dot_v1_dot_ledger__pb2.Entry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/exchange.v1.LedgerService/EraseEntry',
+            exchange_dot_v1_dot_ledger__pb2.EraseEntryRequest.SerializeToString,
+            exchange_dot_v1_dot_ledger__pb2.Entry.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,13 @@ class LedgerServiceStub:
     """GetCheckpoint returns the newest signed checkpoint."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]
     """ListEntries lists the entries that concern the caller's party; auditors of supervision and coordination see all."""
+    GetEntry: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetEntryRequest, _ledger_pb2.Entry]
+    """GetEntry returns one entry, to those who may list it."""
+    EraseEntry: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.EraseEntryRequest, _ledger_pb2.Entry]
+    """EraseEntry erases what an entry says, where the law demands it, and returns what is left: its leaf hash, and with it
+    every proof, stays. The erasure is an entry itself, shown to those whom the erased one concerned, and is never
+    erased. Role: dpo of the coordination party.
+    """
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofRequest, _ledger_pb2.InclusionProof]
     """GetInclusionProof proves that an entry is in the tree."""
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetConsistencyProofRequest, _ledger_pb2.ConsistencyProof]
@@ -53,6 +60,13 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """GetCheckpoint returns the newest signed checkpoint."""
     ListEntries: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """ListEntries lists the entries that concern the caller's party; auditors of supervision and coordination see all."""
+    GetEntry: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetEntryRequest, _ledger_pb2.Entry]  # type: ignore[assignment]
+    """GetEntry returns one entry, to those who may list it."""
+    EraseEntry: _aio.UnaryUnaryMultiCallable[_ledger_pb2.EraseEntryRequest, _ledger_pb2.Entry]  # type: ignore[assignment]
+    """EraseEntry erases what an entry says, where the law demands it, and returns what is left: its leaf hash, and with it
+    every proof, stays. The erasure is an entry itself, shown to those whom the erased one concerned, and is never
+    erased. Role: dpo of the coordination party.
+    """
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetInclusionProofRequest, _ledger_pb2.InclusionProof]  # type: ignore[assignment]
     """GetInclusionProof proves that an entry is in the tree."""
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetConsistencyProofRequest, _ledger_pb2.ConsistencyProof]  # type: ignore[assignment]
@@ -78,6 +92,25 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ListEntriesResponse, _abc.Awaitable[_ledger_pb2.ListEntriesResponse]]:
         """ListEntries lists the entries that concern the caller's party; auditors of supervision and coordination see all."""
+
+    @_abc_1.abstractmethod
+    def GetEntry(
+        self,
+        request: _ledger_pb2.GetEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.Entry, _abc.Awaitable[_ledger_pb2.Entry]]:
+        """GetEntry returns one entry, to those who may list it."""
+
+    @_abc_1.abstractmethod
+    def EraseEntry(
+        self,
+        request: _ledger_pb2.EraseEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.Entry, _abc.Awaitable[_ledger_pb2.Entry]]:
+        """EraseEntry erases what an entry says, where the law demands it, and returns what is left: its leaf hash, and with it
+        every proof, stays. The erasure is an entry itself, shown to those whom the erased one concerned, and is never
+        erased. Role: dpo of the coordination party.
+        """
 
     @_abc_1.abstractmethod
     def GetInclusionProof(

@@ -20,10 +20,12 @@ import pytest
 from contracts.agreement import Approval
 from contracts.envelope import Kind, SigningKey, countersign, sign
 from contracts.errors import Reason
+from contracts.evidence import LedgerProof, verify_ledger
 from contracts.instants import rfc3339
 from contracts.receipt import Proof
 from contracts.trust import KeyStatement, PartyKind, Use
 from exchange import agreements, identity, ledger
+from exchange.erasing import erase
 from exchange.identity import Principal
 from exchange.v1 import agreement_pb2 as pb
 from exchange.v1 import party_pb2, request_pb2
@@ -282,13 +284,65 @@ def test_erases_its_own_trace(town: Town) -> None:
     auditor = town.principal("auditor")
     (trace, *_) = ledger.entries(town.hall, auditor, resource=name).items
     before = ledger.checkpoint(town.hall)
-    refused(lambda: ledger.erase(town.hall, dpo, None, trace.index, "  "), Reason.INVALID_ARGUMENT)
-    refused(lambda: ledger.erase(town.hall, town.principal("mediator"), None, trace.index, "mine"), Reason.ROLE_MISSING)
-    telling = ledger.erase(town.hall, dpo, None, trace.index, "a mistake")
-    refused(lambda: ledger.erase(town.hall, dpo, None, telling, "a mistake too"), Reason.STATE_WRONG)
+    refused(lambda: erase(town.hall, dpo, None, trace.name, reason="  "), Reason.INVALID_ARGUMENT)
+    refused(lambda: erase(town.hall, town.principal("mediator"), None, trace.name, reason="mine"), Reason.ROLE_MISSING)
+    erase(town.hall, dpo, None, trace.name, reason="a mistake")
+    (telling, *_) = ledger.entries(town.hall, auditor, resource=trace.name).items
+    refused(lambda: erase(town.hall, dpo, None, telling.name, reason="a mistake too"), Reason.STATE_WRONG)
     entry = town.last_entry()
     assert (entry["event"], entry["resource"], entry["actor"]) == ("entry.erased", trace.name, dpo.name)
     with town.store.read() as tx:
         ledger.recheck(tx)
-        assert ledger.size(tx) == telling + 1 > before.payload["treeSize"]
+        assert ledger.size(tx) == telling.index + 1 > before.payload["treeSize"]
     assert agreements.get(town.hall, auditor, name).state == "SUSPENDED"
+
+
+def _dpo() -> Principal:
+    return Principal("city-data-office", PartyKind.COORDINATION, "dpo@cdo.example", ("dpo",), "")
+
+
+def test_erases_the_proof_of_a_transfer(town: Town) -> None:
+    """The leaf stays where it is: the side that kept salt and entry proves it as before, and in every later
+    checkpoint; and both sides see who erased it, and why."""
+    auditor, name = town.principal("auditor"), town.agreement()
+    transfer = town.pull("analyst", name).name
+    (kept, *_) = ledger.entries(town.hall, auditor, resource=transfer).items
+    assert kept.entry is not None
+    assert kept.salt is not None
+    old = ledger.checkpoint(town.hall)
+    town.wait(DAY)
+    erase(town.hall, _dpo(), None, kept.name, reason="nothing happened")
+    assert ledger.entries(town.hall, auditor, resource=transfer).items == ()
+    trust = town.hall.trust()
+    for head in (old, ledger.checkpoint(town.hall)):
+        size = head.payload["treeSize"]
+        path = ledger.inclusion(town.hall, auditor, kept.index, size).path
+        proof = LedgerProof(
+            index=kept.index,
+            salt=kept.salt.hex(),
+            entry=kept.entry.decode(),
+            path=tuple(item.hex() for item in path),
+            checkpoint=head,
+        )
+        assert verify_ledger(proof, trust).tree_size == size
+    for side in ("analyst", "steward"):
+        (told,) = ledger.entries(town.hall, town.principal(side), resource=kept.name).items
+        assert told.entry is not None
+        assert json.loads(told.entry)["detail"] == {"reason": "nothing happened"}
+
+
+def test_erases_a_report_that_is_waited_for(attacked: Attacked, agreement: str) -> None:
+    """Whoever reported demands the proof, or takes the ledger for forged: so the team cannot stop a department's
+    gateway by erasing what it says. Transfers' entries are erased a day later."""
+    analyst, mediator = attacked.city.exchange("analyst"), attacked.city.exchange("mediator")
+    pulled = analyst.pull(agreement)
+    entries = list(analyst.entries(resource=pulled.transfer))
+    assert {entry.event for entry in entries} >= {"transfer.granted", "transfer.announced", "transfer.completed"}
+    with also(attacked, "dpo"):
+        for entry in entries:
+            refused(
+                lambda: mediator.erase_entry(entry.index, reason="to stop them", etag=entry.etag),  # noqa: B023
+                Reason.STATE_WRONG,
+            )
+    assert list(analyst.entries(resource=pulled.transfer)) == entries
+    assert analyst.pull(agreement).rows == pulled.rows

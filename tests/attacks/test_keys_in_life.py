@@ -33,7 +33,6 @@ from contracts.errors import Reason, SluicegateError
 from contracts.evidence import EvidenceBundle
 from contracts.instants import rfc3339
 from contracts.receipt import Proof
-from contracts.trust import PartyKind, TrustedParty, dump_trust, load_trust
 from exchange import config
 from exchange.client import Exchange
 from exchange.config import GatewaySettings
@@ -293,10 +292,6 @@ def test_a_lost_root_stops_nothing_and_certifies_nothing(life: Life) -> None:
         life.types("key", "rotate", "planner", "--root", root, "--as", "planner", code=2)
         life.pull(agreement, "rootless")
         life.does(found)
-        fresh = config.read_key(life.home / "parties" / "metro-lines-2" / "root.jwk").public
-        trust = load_trust((life.home / "trust.yaml").read_bytes())
-        parties = trust.parties | {"metro-lines-2": TrustedParty(kind=PartyKind.COMPANY, root=fresh)}
-        (life.home / "trust.yaml").write_bytes(dump_trust(msgspec.structs.replace(trust, parties=parties)))
         life.does(persons, ENDPOINT=life.city.home.profile("admin").endpoint)
         assert life.verify(receipt)
         assert life.verify(_papers(life.pull(life.agree("planner-2"), "anew", "planner-2")))

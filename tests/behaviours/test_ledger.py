@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +19,8 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.trust import Use
 from exchange import ledger, tables
+from exchange.databases import empty_log
+from exchange.erasing import erase
 from exchange.identity import Principal
 from exchange.records import Person
 from exchange.store import Store
@@ -411,12 +414,15 @@ def test_erasing_leaves_the_tree(city: City, auditor: Principal, dpo: Principal)
         write(city, number)
     before = merkle.verify_checkpoint(ledger.checkpoint(city.hall), city.cast.trust)
     call = city.call(dpo, "Erase", 2)
-    assert ledger.erase(city.hall, dpo, call, 2, "court order") == 5
-    assert ledger.erase(city.hall, dpo, call, 2, "court order") == 5
+    etag = ledger.entry(city.hall, auditor, "ledger/entries/2").etag
+    left = erase(city.hall, dpo, call, "ledger/entries/2", reason="court order", etag=etag)
+    assert erase(city.hall, dpo, call, "ledger/entries/2", reason="court order", etag=etag) == left
     after = merkle.verify_checkpoint(ledger.checkpoint(city.hall), city.cast.trust)
     merkle.verify_consistency(5, 6, before.root_bytes, after.root_bytes, ledger.consistency(city.hall, 5, 6))
     erased = next(entry for entry in ledger.entries(city.hall, auditor).items if entry.index == 2)
+    assert erased == left
     assert (erased.entry, erased.salt, erased.resource) == (None, None, "")
+    assert erased.etag != etag
     proof = ledger.inclusion(city.hall, auditor, 2, 6)
     merkle.verify_inclusion(erased.leaf_hash, 2, 6, proof.path, after.root_bytes)
     record = ledger.entries(city.hall, auditor, resource="ledger/entries/2").items[0]
@@ -428,17 +434,69 @@ def test_erasing_leaves_the_tree(city: City, auditor: Principal, dpo: Principal)
 
 def test_erasing_is_for_few_and_once(city: City, auditor: Principal, steward: Principal, dpo: Principal) -> None:
     write(city)
+    name = "ledger/entries/0"
     for who in (auditor, steward, city.who(PROVIDER, "dpo@health.example", "dpo")):
-        with refused(Reason.ROLE_MISSING):
-            ledger.erase(city.hall, who, None, 0, "because")
+        for named in (name, "ledger/entries/7"):  # a role is asked for before existence
+            with refused(Reason.ROLE_MISSING):
+                erase(city.hall, who, None, named, reason="because")
     for reason in ("", "  ", "x" * 2001):
         with refused(Reason.INVALID_ARGUMENT):
-            ledger.erase(city.hall, dpo, None, 0, reason)
-    with refused(Reason.NOT_FOUND):
-        ledger.erase(city.hall, dpo, None, 7, "because")
-    ledger.erase(city.hall, dpo, None, 0, "because")
+            erase(city.hall, dpo, None, name, reason=reason)
+    for absent in ("ledger/entries/7", "0", "ledger/entries/00", "ledger/entries/-1", "ledger/entries/" + "9" * 19):
+        with refused(Reason.NOT_FOUND):
+            erase(city.hall, dpo, None, absent, reason="because")
+    with refused(Reason.ETAG_MISMATCH):
+        erase(city.hall, dpo, None, name, reason="because", etag="another")
+    assert ledger.entry(city.hall, auditor, name).entry is not None
+    erase(city.hall, dpo, None, name, reason="because")
     with refused(Reason.STATE_WRONG):
-        ledger.erase(city.hall, dpo, None, 0, "because")
+        erase(city.hall, dpo, None, name, reason="because")
+    with refused(Reason.STATE_WRONG):
+        erase(city.hall, dpo, None, "ledger/entries/1", reason="because")
+
+
+def test_what_was_erased_is_not_in_the_database_s_files(city: City, dpo: Principal) -> None:
+    """SQLite leaves deleted bytes where they were, and a copy in its log, unless it is told otherwise.
+    PostgreSQL keeps old rows until it is vacuumed; that is its operator's."""
+    file = city.store.engine.url.database
+    if city.store.engine.dialect.name != "sqlite":
+        with city.store.transaction() as tx:
+            assert not empty_log(city.store.engine), "there is no log of ours"
+            assert ledger.size(tx) == 0
+        return
+    assert file is not None
+    secret = "someone-" + "x" * 5000  # longer than a page
+    for number in range(3):
+        with city.store.transaction() as tx:
+            ledger.append(
+                tx,
+                city.hall,
+                event="request.approved",
+                resource=f"requests/{secret[:200]}{number}",
+                actor=ACTOR,
+                parties=(PROVIDER,),
+                detail={"told": f"{secret}{number}"},
+            )
+    held = [
+        path for path in Path(file).parent.glob(f"{Path(file).name}*") if secret[:100].encode() in path.read_bytes()
+    ]
+    assert held, "the probe finds what is there"
+    for number in range(3):
+        erase(city.hall, dpo, None, f"ledger/entries/{number}", reason="because")
+    for path in Path(file).parent.glob(f"{Path(file).name}*"):
+        assert b"someone-" not in path.read_bytes(), path.name
+        assert b"x" * 100 not in path.read_bytes(), path.name
+
+
+def test_one_entry_is_read_by_those_it_concerns(city: City, auditor: Principal, steward: Principal) -> None:
+    write(city)
+    name = "ledger/entries/0"
+    assert ledger.entry(city.hall, steward, name) == ledger.entry(city.hall, auditor, name)
+    with refused(Reason.NOT_FOUND) as hidden:
+        ledger.entry(city.hall, City.who("elsewhere", "a@elsewhere.example", "requester"), name)
+    with refused(Reason.NOT_FOUND) as absent:
+        ledger.entry(city.hall, auditor, "ledger/entries/7")
+    assert str(hidden.value).replace("/0", "/7") == str(absent.value)
 
 
 # --- tampering

@@ -395,6 +395,40 @@ def test_the_ledger_is_shown_once_it_is_proved_to_have_grown(cli: Commands) -> N
     assert value["checkpoint"]["treeSize"] > 4
 
 
+def test_an_entry_is_erased_by_the_coordination_s_dpo(cli: Commands) -> None:
+    """Whoever it concerned sees that it was erased, by whom and why; the tree is as it was."""
+    request = asked(cli)
+    newest = cli("ledger", "--resource", request, "--limit", "1", "--as", "analyst", "--output", "json").json
+    entry = newest["entries"][0]
+    erase = ("ledger", "erase", str(entry["index"]), "--reason", "a court's order", "--as", "admin")
+    assert "ROLE_MISSING" in cli(*erase, "--yes", code=4).err
+    office = ("party", "person", "admin@cdo.example", "--role", "admin", "--role", "mediator", "--as", "admin")
+    cli(*office, "--role", "dpo", "--role", "auditor")
+    try:
+        said = cli.process(*erase, code=1)  # nobody there to confirm
+        assert f"entry {entry['index']}, request.submitted of {request}" in said.err
+        said = cli(*erase, "--yes")
+        assert said.out.strip() == entry["name"]
+        left = cli("ledger", "--resource", entry["name"], "--as", "analyst", "--output", "json").json["entries"][0]
+        assert (left["event"], left["entry"]["detail"]) == ("entry.erased", {"reason": "a court's order"})
+        assert left["entry"]["actor"].endswith("admin@cdo.example")
+        cli(*erase, "--yes", code=6)
+        cli("ledger", "erase", str(left["index"]), "--reason", "mine", "--yes", "--as", "admin", code=6)
+        cli("ledger", "erase", "99999999", "--reason", "none", "--yes", "--as", "admin", code=3)
+        # Who is no auditor erases what it cannot see, by its number.
+        cli(*office, "--role", "dpo")
+        refused = cli("request", DATASET, "--purpose", "nothing", "--reason", "r", "--as", "analyst", code=5)
+        assert refused.err
+        blind = cli("ledger", "--limit", "1", "--as", "analyst", "--output", "json").json["entries"][0]["index"]
+        said = cli("ledger", "erase", str(blind), "--reason", "r", "--yes", "--as", "admin", "--output", "json")
+        assert (said.json["entry"], said.json["salt"], said.json["resource"]) == ({}, "", "")
+    finally:
+        cli(*office)
+    shown = cli("ledger", "--limit", "50", "--as", "analyst")
+    assert "it extends the checkpoint" in shown.err or "nothing was seen before" in shown.err
+    assert [row[5] for row in shown.rows if row[0] == str(entry["index"])] == ["erased"]
+
+
 def test_a_refusal_is_in_the_ledger(cli: Commands) -> None:
     cli("request", DATASET, "--purpose", "marketing", "--reason", "r", "--as", "planner", code=5)
     newest = cli("ledger", "--limit", "1", "--as", "planner").rows[0]

@@ -57,7 +57,10 @@ def headings(name: str) -> set[str]:
 
 def leaves(command: typer.main.Command, path: str) -> set[str]:  # type: ignore[name-defined]
     inner = getattr(command, "commands", None)
-    return {path} if inner is None else set().union(*(leaves(one, f"{path} {name}") for name, one in inner.items()))
+    if inner is None:
+        return {path}
+    own = {path} if command.invoke_without_command else set()
+    return own.union(*(leaves(one, f"{path} {name}") for name, one in inner.items()))
 
 
 def test_nothing_public_is_left_out() -> None:

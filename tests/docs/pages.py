@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from exchange.cli.main import app, hoisted
+from exchange.cli.main import GLOBAL, app, hoisted
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -84,9 +84,10 @@ def parse(arguments: Sequence[str]) -> str:
     name, words, context, path = PROGRAM, hoisted(arguments), None, []
     while True:
         context = command.make_context(name, words, parent=context)
-        if not hasattr(command, "commands"):
+        left = [*context._protected_args, *context.args]
+        if not hasattr(command, "commands") or (command.invoke_without_command and not left):
             return " ".join(path)
-        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, command, words = command.resolve_command(context, left)
         path.append(name)
 
 
@@ -95,9 +96,11 @@ def known(words: Sequence[str]) -> str:
     command or option. Empty when nothing is; arguments may be left out there."""
     command: Any = typer.main.get_command(app)
     options = _options(command)
-    left = list(words)
+    left = hoisted(words)
+    while len(left) > 1 and left[0] in GLOBAL:
+        left = left[2:]
     while hasattr(command, "commands"):
-        left = [word for word in left if word not in ("--as", "--home")]
+        left = [word for word in left if word not in GLOBAL]
         if not left or left[0].startswith("-"):
             break
         word = left.pop(0)

@@ -6,16 +6,23 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
 
 import exchange.client
 from contracts.errors import Reason, SluicegateError
-from tests.e2e.city import ROOT, City
+from contracts.evidence import EvidenceBundle
+from contracts.instants import rfc3339
+from contracts.trust import load_trust
+from exchange.client import Place, Told
+from tests.e2e.city import ROOT, City, eventually
 from tests.e2e.conftest import HEALTH
+from tests.e2e.steps import Fetching
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
@@ -92,6 +99,88 @@ def test_a_pull_is_a_frame_a_reader_or_a_file(city: City, agreement: str, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"visits.{ending}{more}" for ending in ("parquet", "arrow", "csv") for more in ("", ".receipt.json")
     )
+
+
+def test_a_pull_shows_itself_in_a_line(city: City, agreement: str) -> None:
+    """The receipt, with every field's treatment and signature, is there to be read, not to be printed."""
+    pulled = city.exchange("analyst").pull(agreement)
+    assert repr(pulled).startswith(f"Pulled(transfer='{pulled.transfer}', rows={pulled.rows}, ")
+    assert len(repr(pulled)) < 300
+    assert pulled.receipt.signatures
+
+
+def test_evidence_is_verified_and_exported(city: City, agreement: str, tmp_path: Path) -> None:
+    """What stands is a true verdict; what was changed, or is judged by another's trust, a false one with its steps."""
+    analyst, path = city.exchange("analyst"), tmp_path / "visits.parquet"
+    pulled = analyst.pull(agreement, to=path)
+    papers = f"{path}.receipt.json"
+    verdict = analyst.verify(papers, data=path)
+    assert verdict
+    assert (verdict.stands, verdict.failed) == (True, ())
+    assert all(step.ok for step in verdict.steps)
+
+    # Without a profile, and without the exchange: a trust file is all that it takes.
+    assert exchange.client.verify(papers, trust=city.home.trust, data=path).steps == verdict.steps
+    trust = load_trust(city.home.trust.read_bytes())
+    strangers = msgspec.structs.replace(trust, parties={})
+    assert not analyst.verify(papers, trust=strangers)
+    pulled.frame().reverse().write_parquet(tmp_path / "changed.parquet")
+    changed = analyst.verify(papers, data=tmp_path / "changed.parquet")
+    assert not changed
+    assert len(changed.failed) == 1
+    pulled.frame().head(10).write_parquet(tmp_path / "fewer.parquet")
+    with pytest.raises(SluicegateError) as refused:
+        analyst.verify(papers, data=tmp_path / "fewer.parquet")
+    assert refused.value.reason is Reason.DIGEST_MISMATCH
+
+    exported = analyst.evidence(pulled.transfer.removeprefix("transfers/"), to=tmp_path / "again.json")
+    assert EvidenceBundle.from_bytes((tmp_path / "again.json").read_bytes()) == exported
+    assert analyst.verify(exported, data=path)
+    with pytest.raises(SluicegateError) as refused:
+        analyst.evidence(pulled.transfer, to=tmp_path / "again.json")
+    assert refused.value.reason is Reason.SINK_FAILED
+    analyst.evidence(pulled.transfer, to=tmp_path / "again.json", overwrite=True)
+
+
+def test_a_department_stops_an_agreement_at_its_gateway_first(city: City, agreement: str) -> None:
+    """The gateway obeys before the exchange is asked, as by the command line."""
+    steward, analyst = city.exchange("health-steward"), city.exchange("analyst")
+    granted, ticket = analyst.ticket(agreement)
+    heard: list[Told] = []
+
+    def told(by: Told) -> None:
+        heard.append(by)
+        assert analyst.agreement(agreement).state == "ACTIVE", "the exchange was asked first"
+        with Fetching(granted, ticket) as fetching, pytest.raises(SluicegateError) as refused:
+            fetching.announce()
+        assert refused.value.reason is Reason.AGREEMENT_NOT_LIVE
+
+    until = rfc3339(int(time.time()) + 3600)
+    assert steward.suspend(agreement, reason="an incident", until=until, told=told).state == "SUSPENDED"
+    assert steward.resume(agreement, reason="cleared", told=heard.append).state == "ACTIVE"
+    assert heard == [Told(HEALTH, reached=True)] * 2
+
+    # Where the gateway is, the department knows: the exchange need not be asked.
+    found = steward.gateway(HEALTH)
+    place = Place(found.address, found.ca_certificate)
+    steward.suspend(agreement, reason="again", until=until, place=place, told=heard.append)
+    assert heard[2] == Told(found.address, reached=True)
+    steward.resume(agreement, reason="cleared")
+    eventually(lambda: _pulls(analyst, agreement), "the agreement is served again")
+    # Who has no data here tells no gateway.
+    with pytest.raises(SluicegateError) as refused:
+        analyst.suspend(agreement, reason="ours", until=until, told=heard.append)
+    assert (refused.value.reason, len(heard)) == (Reason.ROLE_MISSING, 3)
+
+
+def _pulls(analyst: exchange.client.Exchange, agreement: str) -> bool:
+    try:
+        analyst.pull(agreement)
+    except SluicegateError as error:
+        if error.reason is not Reason.AGREEMENT_NOT_LIVE:
+            raise
+        return False
+    return True
 
 
 def test_an_existing_file_is_not_replaced_unasked(city: City, agreement: str, tmp_path: Path) -> None:
