@@ -11,7 +11,8 @@ from contracts.errors import Reason, SluicegateError
 _UNTRUSTED = ("certificate_verify_failed", "certificate verify failed", "hostname verification", "peer certificate")
 _NO_TLS = ("wrong_version_number", "wrong version number", "handshake failed")
 _NO_HOST = ("errors resolving", "name resolution", "dns")
-_NOBODY = ("connection refused", "connect: ", "no route to host", "unreachable", "timed out", "timeout occurred")
+# What gRPC says of an address that it never got a connection to; TLS that failed is told by the words above.
+_NOBODY = ("failed to connect", "connection refused")
 
 
 def unreachable(where: str, text: str, *, authority: str) -> SluicegateError:

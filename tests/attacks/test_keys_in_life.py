@@ -307,7 +307,7 @@ def test_a_lost_master_key_comes_back_from_a_backup_or_not_at_all(life: Life) ->
     kept = master.read_bytes()
     life.city.town.stop(GATEWAY)
     master.unlink()
-    refused(lambda: life.city.start(GATEWAY), Reason.UNAVAILABLE)
+    refused(lambda: life.city.start(GATEWAY), Reason.CONFIG_INVALID)
     assert "there is no master key" in life.city.log(GATEWAY)
     assert "master key" in life.types("config", "check", code=2).out
 

@@ -4,6 +4,7 @@ consumer, without a cell, and in figures for the department, without a cell eith
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,7 +190,8 @@ def test_the_department_reads_why_on_its_command_line(trouble: Trouble, agreemen
     assert "purpose         planning\n" in read, "known by the agreement: there is no receipt"
     city.source("people", parquet(lambda f: f.drop("score"))(tmp_path), gateway=REGISTRY)
     city.run("pull", agreement, "--out", tmp_path / "never.parquet", "--as", "planner", code=5)
-    assert "violations      score" in city.run("receipts", refused_transfer(city, agreement), "--as", "keeper").stdout
+    read = city.run("receipts", refused_transfer(city, agreement), "--as", "keeper").stdout
+    assert re.search(r"\n  why +PLAN_REFUSED: .+\n  violations +\S*score: ", read)
     assert "k_lowest" not in city.run("receipts", transfer, "--as", "planner").stdout
 
 

@@ -59,7 +59,7 @@ def test_the_gateway_is_down(trouble: Trouble, tmp_path: Path) -> None:
         told = city.run("pull", trouble.agreement, "--out", out, "--as", "analyst", code=7)
         assert "UNAVAILABLE" in told.stderr
         assert "the gateway at localhost:" in told.stderr
-        assert "cannot be reached: nobody answers there" in told.stderr
+        assert "cannot be reached" in told.stderr
         assert "Traceback" not in told.stderr
         assert entries(tmp_path) == []
     finally:
@@ -77,7 +77,7 @@ def test_the_exchange_is_down(trouble: Trouble, tmp_path: Path) -> None:
             told = city.run(*words, "--as", "analyst", code=7)
             assert "UNAVAILABLE" in told.stderr
             assert "the exchange at localhost:" in told.stderr
-            assert "cannot be reached: nobody answers there" in told.stderr
+            assert "cannot be reached" in told.stderr
             assert "Traceback" not in told.stderr
         assert entries(tmp_path) == []
     finally:
