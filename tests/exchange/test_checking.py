@@ -178,7 +178,7 @@ SETTINGS: dict[type[config._Settings], dict[str, tuple[object, str] | None]] = {
         **dict.fromkeys(("gateway", "party", "subject", "exchange", "exchange_ca", "trust", "statements", "standard")),
         "client_ca": None,  # without one, `listen` is named with what strangers can do
         **dict.fromkeys(("tls_certificate", "tls_key", "signing_key", "master_key", "state", "spool")),
-        **dict.fromkeys(("spool_limit", "part_bytes", "content_hash", "log_level")),
+        **dict.fromkeys(("spool_limit", "memory_limit", "part_bytes", "content_hash", "log_level")),
     },
     DatasetSettings: dict.fromkeys(("path", "format", "columns", "separator", "null_values", "root")),  # by datasets
     PolicySettings: dict.fromkeys(("engine", "url", "ca", "token_file", "timeout", "unsafe_plaintext")),  # by policy
