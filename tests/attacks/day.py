@@ -32,9 +32,8 @@ from contracts import evidence as law
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
-from exchange import evidence
+from exchange import evidence, processes
 from exchange.home import Founder
-from exchange.processes import START_TIMEOUT
 from exchange.pulling import digest_by_receipt
 from tests.e2e.city import CONTRACTS, ROOT, City, eventually
 from tests.e2e.conftest import people
@@ -50,7 +49,7 @@ PEOPLE = (
 STEPS = {"publishing": (0.4, 0.1), "requesting": (0.4, 0.05), "approving": (0.6, 0.15), "pulling": (1.0, 0.4)}
 COMMAND = 1.5  # about how long a pull takes that is a process of its own
 SERVERS = ("exchange", GATEWAY)
-PATIENCE = 60.0
+PATIENCE = 300.0  # seconds for a step, or for a process to start: a busy machine is no find
 # What a person waits for, or repeats the step after; anything else is a failure of the day.
 PASSING = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.CANCELLED, Reason.CONTROL_PLANE_SILENT})
 
@@ -213,7 +212,7 @@ class Day:
 
     def _start(self, name: str) -> None:
         """Start one again. One that does not get there says where it stands and ends."""
-        silent = threading.Timer(START_TIMEOUT - 10, lambda: self._abort(name))
+        silent = threading.Timer(PATIENCE - 10, lambda: self._abort(name))
         silent.start()
         try:
             self.city.start(name)
@@ -311,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", flush=True)
     os.environ["PYTHONFAULTHANDLER"] = "1"  # for the processes of the day, see `Day._start`
+    processes.START_TIMEOUT = PATIENCE
     with tempfile.TemporaryDirectory() as folder, Day.begun(Path(folder), seed) as day:
         kills, began = 0, time.monotonic()
         for number in itertools.count():
