@@ -52,6 +52,8 @@ PROMISED = [
     "profile",
     "source",
     "sign",
+    "gateway",
+    "trust",
     "cancel",
 ]
 
