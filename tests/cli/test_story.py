@@ -159,7 +159,13 @@ def test_pull_writes_verifies_and_is_quiet_in_a_pipe(cli: Commands, running: Run
     said = cli.process("pull", running.agreement, "-o", out, "--as", "planner")
     assert said.out.splitlines()[0] == str(out)
     assert f"{ROWS:,} in" in said.out
-    assert said.err == f"check it any time: sluicegate verify {out}.receipt.json\n", "a CSV has no types to hash by"
+    assert said.err == f"check it any time: sluicegate verify {out}.receipt.json --data {out}\n"
+    checked = cli("verify", f"{out}.receipt.json", "--data", out, "--as", "planner").out
+    assert "the data has the digest that was attested" in checked
+    changed = tmp_path / "changed.csv"
+    changed.write_bytes(out.read_bytes().replace(b'"H00"', b'"H01"', 1))
+    cli("verify", f"{out}.receipt.json", "--data", changed, "--as", "planner", code=8)
+    changed.unlink()
     assert pl.read_csv(out).columns == ["home_postcode", "visit_ts", "hospital_code"]
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["visits.csv", "visits.csv.receipt.json"]
@@ -195,6 +201,7 @@ def test_a_pulled_file_is_read_by_what_it_is(running: Running, tmp_path: Path, f
     with Exchange(running.home.profile("planner")) as planner:
         pulled = planner.pull(running.agreement, to=tmp_path / "visits.data", format=form)
     assert (pulled.rows, pulled.frame().height) == (ROWS, ROWS)
+    assert pulled.frame().schema == {"home_postcode": pl.String(), "visit_ts": pl.Date(), "hospital_code": pl.String()}
     assert sum(batch.num_rows for batch in pulled.reader()) == ROWS
 
 
