@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import time
@@ -194,6 +195,31 @@ def test_on_a_terminal_a_pull_says_that_the_gateway_works_before_rows_arrive(
         cli.home, "pull", running.agreement, "-o", f"{out}.csv", "-q", "--format", "csv", "--as", "planner"
     )
     assert "masks and measures" not in quiet
+
+
+def test_the_demo_shows_rows_that_left(running: Running, data: Path, tmp_path: Path) -> None:
+    """Its ten rows are in the pulled file, pseudonym and all; what is not sent is not in it."""
+    from examples import demo
+
+    out = tmp_path / "outbreak.parquet"
+    with contextlib.ExitStack() as stack:
+        analyst, steward, dpo = (
+            stack.enter_context(Exchange(running.home.profile(name))) for name in ("analyst", "steward", "dpo")
+        )
+        asked = analyst.request("health-bureau/hospital-visits", purpose="outbreak-monitoring", reason="flu").name
+        steward.approve(asked)
+        dpo.approve(asked)
+        pulled = analyst.pull(analyst.ready(analyst.request_status(asked).agreement).name, to=out)
+    rows = demo.ten_rows(data, running.home.root, out, pulled.receipt.payload)
+    assert len(rows) == 10
+    released = pl.read_parquet(out)
+    for before, after, left in rows:
+        assert before.keys() == after.keys()
+        assert {name for name, value in after.items() if value is not None} == set(released.columns)
+        there = released.filter(pl.col(name) == after[name] for name in released.columns)
+        assert left == (there.height > 0)
+        assert left, "every class of this table is large enough"
+        assert str(before["home_postcode"]).startswith(after["home_postcode"])
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
