@@ -32,6 +32,7 @@ import blake3
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.writers import read_csv
 from contracts.canonical import canonical
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError
@@ -125,11 +126,12 @@ class ContentDigest:
 
 
 def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartDigest], hash: Hash) -> str:
-    """Recompute the content digest of a pulled Parquet or Arrow file. `schema`, `parts` (their row
-    counts) and `hash` are those of the receipt; a file holds the parts one after another.
+    """Recompute the content digest of a pulled Parquet, Arrow or CSV file. `schema`, `parts` (their row
+    counts) and `hash` are those of the receipt; a file holds the parts one after another. A CSV has no
+    types of its own: it is read by those of the receipt.
 
     Raises DIGEST_MISMATCH when the file has other columns or another number of rows, DATA_INVALID when
-    it cannot be read, INVALID_ARGUMENT for another kind of file (CSV has no types to recompute from).
+    it cannot be read.
     """
     digest = ContentDigest(schema, hash)
     sizes = [part.rows for part in parts]
@@ -137,7 +139,7 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
         digest.open_part(index)
     index, room = _next_part(sizes, -1)
     try:
-        for whole in _batches_of(path):
+        for whole in _batches_of(path, schema):
             demand_sound(whole)
             batch = whole
             while batch.num_rows:
@@ -150,7 +152,9 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
                     index, room = _next_part(sizes, index)
     except (pa.ArrowException, OSError, ValueError) as error:
         del error  # it may quote values
-        raise SluicegateError(Reason.DATA_INVALID, f"{path.name} cannot be read as Parquet or Arrow") from None
+        raise SluicegateError(
+            Reason.DATA_INVALID, f"{path.name} cannot be read as Parquet, Arrow, or CSV of the receipt's types"
+        ) from None
     if index != len(sizes):
         raise SluicegateError(Reason.DIGEST_MISMATCH, f"{path.name} has fewer rows than the receipt says")
     return digest.finish()
@@ -178,7 +182,7 @@ def _next_part(sizes: Sequence[int], index: int) -> tuple[int, int]:
     return index, sizes[index] if index < len(sizes) else 0
 
 
-def _batches_of(path: Path) -> Iterator[pa.RecordBatch]:
+def _batches_of(path: Path, schema: Sequence[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as file:
@@ -191,9 +195,7 @@ def _batches_of(path: Path) -> Iterator[pa.RecordBatch]:
             for index in range(reader.num_record_batches):
                 yield reader.get_batch(index)
     else:
-        raise SluicegateError(
-            Reason.INVALID_ARGUMENT, f"{path.name} is neither Parquet nor Arrow: other files have no types to hash by"
-        )
+        yield from read_csv(path, pa.schema([(name, arrow_type(spelling)) for name, spelling in schema]))
 
 
 # --- one column -------------------------------------------------------------------------------

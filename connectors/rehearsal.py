@@ -18,7 +18,7 @@ from connectors.masking import masked
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
 from connectors.scope import in_scope
-from connectors.sources.base import Source
+from connectors.sources.base import Source, explaining
 from contracts.plan import Plan
 
 SAMPLE_ROWS = 10
@@ -87,7 +87,8 @@ def dry_run(
     try:
         places = privacy.layout(plan) if plan.entity is not None else None
         tell("reading and masking every row")
-        _spool(plan, source, rows, key, places, entropy)
+        with explaining(source, plan.read):
+            _spool(plan, source, rows, key, places, entropy)
         verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
         columns: tuple[ColumnEffect, ...] = ()
         if places is not None:

@@ -28,7 +28,7 @@ from connectors.order import ReleaseKey
 from connectors.privacy import Measure, Verdict
 from connectors.rehearsal import ColumnEffect, DryRun, dry_run
 from connectors.scope import in_scope
-from connectors.sources.base import Source
+from connectors.sources.base import Source, explaining
 from contracts.dtypes import Schema
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
@@ -114,7 +114,8 @@ def make(
     spools.prepare(spool)
     work = _Work(plan, source, secrets, spool, release_id, clock(), hash, memory_limit, part_bytes, exact_rows)
     try:
-        return work.persons() if plan.entity is not None or plan.order == "keyed" else work.things()
+        with explaining(source, plan.read):
+            return work.persons() if plan.entity is not None or plan.order == "keyed" else work.things()
     except BaseException:
         shutil.rmtree(spool, ignore_errors=True)
         raise

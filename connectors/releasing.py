@@ -86,7 +86,7 @@ class Releasing:
 
     def _made(self, verified: VerifiedAgreement) -> tuple[Standing, Decision]:
         # 2
-        source = self._source(verified.agreement.dataset)
+        source = self._source(verified)
         plan = self._plan(verified, source)
         # 3
         decision = self._decide(verified, plan)
@@ -113,11 +113,12 @@ class Releasing:
             part_bytes=self._part_bytes,
         )
 
-    def _source(self, dataset: str) -> Source:
+    def _source(self, verified: VerifiedAgreement) -> Source:
+        dataset = verified.agreement.dataset
         settings = self._datasets.get(dataset)
         if settings is None:
             raise SluicegateError(Reason.SOURCE_UNAVAILABLE, f"this gateway has no source for the dataset {dataset}")
-        return sources.open(settings)
+        return sources.open(settings, verified.contract.fields)
 
     def _plan(self, verified: VerifiedAgreement, source: Source) -> Plan:
         if verified.agreement.standard_digest != self._standard.digest:

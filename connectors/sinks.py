@@ -195,7 +195,7 @@ class MemorySink:
 
 class FileSink:
     """Writes one file, by way of its `.partial` folder. After the commit, `formulas` says how many cells of
-    a CSV a spreadsheet would run."""
+    a CSV a spreadsheet would run, `defused` how many cells and names were changed so that none does."""
 
     def __init__(self, path: Path, format: Format, *, csv_safe: bool, compression: Compression) -> None:
         self.path = path
@@ -204,7 +204,7 @@ class FileSink:
         self._total = self._next = 0
         self._schema = pa.schema([])
         self._encoding: Encoding | None = None
-        self.formulas = 0
+        self.formulas = self.defused = 0
 
     def begin(self, intent: Intent, schema: pa.Schema) -> None:
         """Lock the folder, keep what it holds of the same release."""
@@ -250,7 +250,7 @@ class FileSink:
         if self._next != self._total or self._encoding is None:
             raise SluicegateError(Reason.INTERNAL, "a release is committed only when every part is held")
         made = self._encoding.finish()
-        self.formulas = self._encoding.formulas
+        self.formulas, self.defused = self._encoding.formulas, self._encoding.defused
         self._encoding = None
         try:
             made.replace(self.path)
@@ -286,7 +286,7 @@ class Encoding:
         self._output = partial.folder / "output.new"
         self._parts: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._given_up = False
-        self.formulas = 0
+        self.formulas = self.defused = 0
         self._failure: SluicegateError | None = None
         self._thread = threading.Thread(target=self._run, name="encode", daemon=True)
         self._thread.start()
@@ -321,7 +321,7 @@ class Encoding:
                     while (part := self._parts.get()) is not None and not self._given_up:
                         for batch in self._partial.read(part):
                             making.write(batch)
-                self.formulas = getattr(making, "formulas", 0)
+                self.formulas, self.defused = getattr(making, "formulas", 0), getattr(making, "defused", 0)
                 if not self._given_up:
                     sync(file)
         except SluicegateError as error:

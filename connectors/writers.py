@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +23,8 @@ ENDINGS: Mapping[str, Format] = {
 
 # Rows and bytes of a Parquet row group: large enough to scan well, small enough for memory.
 GROUP_ROWS, GROUP_BYTES = 1 << 20, 128 << 20
+# Of a CSV that is read back; a row has to fit into it.
+BLOCK_BYTES = 16 << 20
 # What a spreadsheet takes for the beginning of a formula.
 FORMULA = r"^[=+\-@\t\r]"
 
@@ -117,23 +119,54 @@ class ParquetWriter:
         self._waiting, self._rows, self._bytes = [], 0, 0
 
 
+def read_csv(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """What `CsvWriter` wrote, in the types that it had: every value comes back as it was, unless cells were
+    defused. The columns are those of the file, in its order; whether they are the right ones is not
+    looked at. Raises ArrowInvalid for a cell that is not of its type."""
+    import pyarrow.csv as csv
+
+    kinds = {field.name: pa.string() if _is_bytes(field.type) else field.type for field in schema}
+    with csv.open_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+        # In a file of one column, an empty line is a row.
+        parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        convert_options=csv.ConvertOptions(
+            column_types=kinds, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+        ),
+    ) as reader:
+        for batch in reader:
+            columns = [
+                _unhexed(column) if name in kinds and _is_bytes(schema.field(name).type) else column
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _unhexed(column: pa.Array) -> pa.Array:
+    return pa.array([None if cell is None else bytes.fromhex(cell) for cell in column.to_pylist()], pa.binary())
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 class CsvWriter:
     """CSV as RFC 4180 with a header, UTF-8; text is quoted, so that null (nothing) and the empty text
     (`""`) stay apart. Binary columns become lower-case hex. `formulas` counts the cells that a spreadsheet
-    would run and that stayed as they are."""
+    would run and that stayed as they are, `defused` the cells and column names that did not."""
 
     def __init__(self, file: Any, schema: pa.Schema, *, safe: bool) -> None:
         import pyarrow.csv as csv
 
         self._safe = safe
-        self.formulas = 0
-        self._writer = csv.CSVWriter(file, self._shown(schema))
+        self.formulas, shown = 0, self._shown(schema)
+        self.defused = sum(name != schema.names[index] for index, name in enumerate(shown.names))
+        self._writer = csv.CSVWriter(file, shown)
 
     def _shown(self, schema: pa.Schema) -> pa.Schema:
         names = [f"'{name}" if self._safe and name[:1] in "=+-@\t\r" and name else name for name in schema.names]
-        types = [
-            pa.string() if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else kind for kind in schema.types
-        ]
+        types = [pa.string() if _is_bytes(kind) else kind for kind in schema.types]
         return pa.schema(list(zip(names, types, strict=True)))
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -146,12 +179,14 @@ class CsvWriter:
         self._writer.close()
 
     def _cells(self, column: pa.Array) -> pa.Array:
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        if _is_bytes(column.type):
             return pa.array([None if cell is None else cell.hex() for cell in column.to_pylist()], pa.string())
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            runs = pc.sum(pc.match_substring_regex(column, FORMULA)).as_py() or 0
             if self._safe:
+                self.defused += runs
                 return defused(column)
-            self.formulas += pc.sum(pc.match_substring_regex(column, FORMULA)).as_py() or 0
+            self.formulas += runs
         return column
 
 

@@ -70,7 +70,8 @@ def _columns(case: Case, schema: Mapping[str, DType], columns: Mapping[str, None
             )
         elif not odcs.fits(field.logical_type, dtype):
             message = f"declared {field.logical_type}, but the source has {dtype}"
-            yield Violation(path, message, "mend the source, or publish a new contract version", code="COLUMN_TYPE")
+            hint = "mend the source (or the type that its `columns` state), or publish a new contract version"
+            yield Violation(path, message, hint, code="COLUMN_TYPE")
 
 
 def _masks(case: Case, schema: Mapping[str, DType]) -> Iterator[Violation]:

@@ -165,7 +165,8 @@ def _mobile(draw: Draw) -> pl.Expr:
 
 def residents(count: int, seed: int) -> pl.DataFrame:
     """Who lives here, one row a person, none twice: citizen_id, patient_name, phone, birth_date, sex,
-    home_postcode, and how often they see a doctor (`calls`, 1 to 12).
+    home_address, home_postcode, and how often they see a doctor (`calls`, 1 to 12). Who has the same
+    postcode lives in the same street.
 
     Raises ValueError for more people than a day's 499 serial numbers a sex and district suffice for.
     """
@@ -187,6 +188,11 @@ def residents(count: int, seed: int) -> pl.DataFrame:
     aged = drawn.with_columns(
         birth_date=pl.lit(BIRTHS_UNTIL) - pl.duration(days=days),
         patient_name=pl.col("surname") + _given(draw),
+        home_address=_address(
+            draw,
+            pl.lit(pl.Series([f"{name}区" for name, _ in DISTRICTS])).gather(pl.col("district")),
+            pl.lit(pl.Series(STREETS)).gather(pl.col("area") % len(STREETS)),
+        ),
         home_postcode=(980_000 + pl.col("district") * 100 + 100 + pl.col("area")).cast(pl.String),
         calls=pl.max_horizontal(
             1, (3 + 2 * (pl.col("band") == 0) + 3 * (pl.col("band") >= 4) + 2 * draw.normal("calls")).cast(pl.Int64)
@@ -196,7 +202,14 @@ def residents(count: int, seed: int) -> pl.DataFrame:
     rank = pl.int_range(pl.len()).over("district", "birth_date", "sex")
     serial = 2 * rank + pl.when(pl.col("sex") == "M").then(1).otherwise(2)
     made = aged.with_columns(citizen_id=_identified(pl.col("district"), pl.col("birth_date"), serial))
-    return made.select("citizen_id", "patient_name", "phone", "birth_date", "sex", "home_postcode", "calls").collect()
+    facts = ("patient_name", "phone", "birth_date", "sex", "home_address", "home_postcode", "calls")
+    return made.select("citizen_id", *facts).collect()
+
+
+def _address(draw: Draw, district: pl.Expr, street: pl.Expr) -> pl.Expr:
+    """District, street, house and flat."""
+    house, flat = draw.below("house", 300) + 1, draw.below("room", 900) + 101
+    return pl.concat_str(district, street, house.cast(pl.String), pl.lit("号"), flat.cast(pl.String), pl.lit("室"))
 
 
 def _given(draw: Draw) -> pl.Expr:
@@ -252,6 +265,7 @@ def visits(residents_count: int = 200_000, visits_count: int = 1_000_000, seed: 
         phone="phone",
         birth_date="birth_date",
         sex="sex",
+        home_address="home_address",
         home_postcode="home_postcode",
         visit_ts="visit_ts",
         hospital_code="hospital_code",
@@ -298,14 +312,7 @@ def people(rows: int, *, seed: int = 1, first: int = 0) -> pl.LazyFrame:
         age=(2025 - pl.col("birth").dt.year()).cast(pl.Int32),
         amount=((draw.normal("amount") * 0.8).exp() * 50_000).round().cast(pl.Int64),
         id=_identified(region, pl.col("birth"), serial),
-        address=pl.concat_str(
-            district,
-            draw.one_of("street", STREETS),
-            (draw.below("house", 300) + 1).cast(pl.String),
-            pl.lit("号"),
-            (draw.below("room", 900) + 101).cast(pl.String),
-            pl.lit("室"),
-        ),
+        address=_address(draw, district, draw.one_of("street", STREETS)),
         ts=pl.lit(dt.datetime(2025, 1, 1)).cast(pl.Datetime("us")) + pl.duration(microseconds=moment),
         district=district,
     )

@@ -14,9 +14,11 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTRACT = ROOT / "examples" / "hospital-visits.odcs.yaml"
 DATASET = "health-bureau/hospital-visits"
 MARK = ".sluicegate-demo"
+Row = dict[str, Any]
 BOLD, DIM, RED, END = ("\033[1m", "\033[2m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
 
 
@@ -81,6 +84,11 @@ class Story:
         return json.loads(done.stdout)
 
 
+def width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a Chinese character."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def aligned(text: str) -> list[str]:
     """Tab-separated tables as columns, everything else as it is."""
     lines = text.splitlines()
@@ -89,11 +97,11 @@ def aligned(text: str) -> list[str]:
 
     def flush() -> None:
         widths = [
-            min(44, max(len(row[i]) for row in block if i < len(row))) for i in range(max(map(len, block), default=0))
+            min(44, max(width(row[i]) for row in block if i < len(row))) for i in range(max(map(len, block), default=0))
         ]
         for row in block:
-            cells = (f"{cell if len(cell) <= 44 else cell[:43] + '…':<{widths[i]}}" for i, cell in enumerate(row))
-            out.append("  ".join(cells).rstrip())
+            cells = (cell if len(cell) <= 44 else cell[:43] + "…" for cell in row)
+            out.append("  ".join(cell + " " * (widths[i] - width(cell)) for i, cell in enumerate(cells)).rstrip())
         block.clear()
 
     for line in lines:
@@ -157,30 +165,57 @@ def prepare(folder: Path) -> None:
     (folder / MARK).write_text("made by examples.demo; may be deleted\n")
 
 
-def before_and_after(source: Path) -> None:
-    """Ten rows as the department has them and as they would leave for transport planning."""
+def ten_rows(source: Path, home: Path, pulled: Path, receipt: dict[str, Any]) -> list[tuple[Row, Row, bool]]:
+    """Ten of the bureau's rows; the same as they are in the release that was pulled; whether they left.
+
+    The release's order is secret, so nothing in it says which row was which. The bureau can tell, and only
+    the bureau: it masks the ten again with its gateway's own key, and looks them up in the pulled file. A
+    row that is not there was held back, as its class was too small. Columns that are not sent are None.
+    """
     import polars as pl
 
     from connectors import sources
-    from connectors.keys import passing_secrets
+    from connectors.keys import KeyRing, MasterKey
     from connectors.masking import masked
     from contracts import odcs, plan, standard
+    from exchange import config
 
     contract = odcs.load(CONTRACT.read_bytes()).contract
-    opened = sources.open(sources.SourceSettings(path=str(source), format="parquet"))
-    compiled = plan.compile(
-        plan.terms_for(contract, "outbreak-monitoring"), contract, opened.schema(), standard.load("desensitisation/1")
-    )
-    rows = opened.scan(list(opened.schema())).head(10).collect()
-    after = masked(rows.lazy(), compiled, passing_secrets(os.urandom)).collect()
-    sent = [field.name for field in compiled.fields]
-    columns = [pl.col(name).cast(pl.String) for name in sent]
-    print("  in the bureau (never sent: " + ", ".join(c for c in rows.columns if c not in sent) + ")")
-    for line in aligned("\n".join("\t".join(map(str, row)) for row in [sent, *rows.select(columns).rows()])):
-        print(f"    {line}")
-    print("  as they leave for outbreak monitoring")
-    for line in aligned("\n".join("\t".join(map(str, row)) for row in [sent, *after.select(columns).rows()])):
-        print(f"    {line}")
+    opened = sources.open(sources.SourceSettings(path=str(source), format="parquet"), contract.fields)
+    terms = plan.terms_for(contract, receipt["purpose"])
+    compiled = plan.compile(terms, contract, opened.schema(), standard.load("desensitisation/1"))
+    settings = config.load(home / "gateways" / "health-bureau-1" / "gateway.toml", config.GatewaySettings)
+    with contextlib.closing(sqlite3.connect(f"{settings.state.absolute().as_uri()}?mode=ro", uri=True)) as state:
+        salts = dict(state.execute("SELECT agreement_digest, salt FROM salts"))
+    secrets = KeyRing(MasterKey.load(settings.master_key), salts.__getitem__).secrets(receipt["agreementDigest"])
+    before = opened.scan(list(opened.schema())).collect()
+    before = before.gather_every(max(1, before.height // 10)).head(10)
+    after = masked(before.lazy(), compiled, secrets.of_release(receipt["release"])).collect()
+    released = pl.read_parquet(pulled).unique().with_columns(left=True)
+    left = after.join(released, on=after.columns, how="left", nulls_equal=True, maintain_order="left")["left"]
+    return [
+        (old, {name: new.get(name) for name in old}, bool(there))
+        for old, new, there in zip(before.rows(named=True), after.rows(named=True), left, strict=True)
+    ]
+
+
+def before_and_after(source: Path, home: Path, pulled: dict[str, Any]) -> None:
+    """Show them, what is never sent included."""
+    rows = ten_rows(source, home, pulled["path"], pulled["receipt"])
+    if not any(left for _, _, left in rows):
+        raise SystemExit(f"{RED}none of ten rows is in the release{END}")
+    names = list(rows[0][0])
+
+    def table(lines: list[list[str]]) -> None:
+        for line in aligned("\n".join("\t".join(line) for line in lines)):
+            print(f"    {line}")
+
+    print("  in the bureau")
+    table([names, *([str(before[name]) for name in names] for before, _, _ in rows)])
+    print(f"  in {pulled['path'].name}, as {pulled['who']} has it (- is not sent)")
+    held = "held back: too few people like this"
+    shown = [["-" if value is None else str(value) for value in after.values()] for _, after, _ in rows]
+    table([names, *(line if left else [held] for line, (_, _, left) in zip(shown, rows, strict=True))])
 
 
 def flip_a_digit(papers: Path, out: Path) -> None:
@@ -217,10 +252,10 @@ def tell(folder: Path, *, small: bool) -> None:
     with town(story):
         share(story, source)
         planner = pull_as(story, "planner", "transport-planning", out / "visits-planning.parquet", ["steward"])
-        story.chapter("What became of ten rows")
-        before_and_after(source)
         story.chapter("The disease control centre gets its own release of the same dataset")
         analyst = pull_as(story, "analyst", "outbreak-monitoring", out / "visits-outbreak.parquet", ["steward", "dpo"])
+        story.chapter("What became of ten rows: only the bureau can tell, with its gateway's key")
+        before_and_after(source, story.home, analyst)
         prove(story, out, planner)
         stop(story, planner["agreement"], out)
     summary([planner, analyst], folder, time.monotonic() - began)

@@ -91,8 +91,9 @@ class ExchangeSettings(_Settings, frozen=True, kw_only=True):
 class DatasetSettings(_Settings, frozen=True, kw_only=True):
     """Where a dataset's rows really are; the contract has no say in this.
 
-    `path` is a file, a folder or a glob; nothing outside `root` is read. `columns` states the types of
-    columns that have none (CSV, NDJSON); `separator` and `null_values` are for CSV.
+    `path` is a file, a folder or a glob; nothing outside `root` is read. `columns` states types
+    for CSV and NDJSON, which have none; what it leaves open follows from the contract's logical types.
+    `separator` and `null_values` (cells that mean no value) are for CSV.
     """
 
     path: Path

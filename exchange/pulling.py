@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from connectors import digest as digests
-from connectors import partial, sinks
+from connectors import partial, sinks, writers
 from connectors import pull as gate
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
@@ -33,7 +33,7 @@ class Pulled:
 
     `path` is the file, or None when it was kept in memory: then `frame()` is a Polars frame,
     `reader()` an Arrow record batch reader. `receipt` is the gateway's signed receipt. `formulas` counts
-    the cells of a CSV that a spreadsheet would run; `csv_safe` leaves none.
+    the cells of a CSV that a spreadsheet would run; `csv_safe` leaves none, and `defused` says how many it changed.
     """
 
     transfer: str
@@ -43,12 +43,14 @@ class Pulled:
     path: Path | None
     _memory: sinks.MemorySink | None = field(repr=False)
     formulas: int = 0
+    defused: int = 0
 
     def frame(self) -> pl.DataFrame:
-        """The rows as a Polars frame."""
+        """The rows as a Polars frame. Those of a CSV in the types that the receipt names."""
         if self._memory is not None:
             return self._memory.frame()
         import polars as pl
+        import pyarrow as pa
 
         assert self.path is not None  # noqa: S101 - either memory or path
         with self.path.open("rb") as file:
@@ -56,7 +58,11 @@ class Pulled:
         # By what the file is: its name need not tell.
         if begins[:4] == b"PAR1":
             return pl.read_parquet(self.path)
-        return pl.read_ipc(self.path) if begins == b"ARROW1" else pl.read_csv(self.path)
+        if begins == b"ARROW1":
+            return pl.read_ipc(self.path)
+        types = msgspec.convert(self.receipt.payload, Receipt).schema
+        schema = pa.schema([(name, digests.arrow_type(spelling)) for name, spelling in types])
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(writers.read_csv(self.path, schema))))
 
     def reader(self) -> pa.RecordBatchReader:
         """The rows as an Arrow reader."""
@@ -176,10 +182,10 @@ def pull(
     out = to.with_name(to.name + ".receipt.json") if to is not None else None
     evidence.witness(exchange, result.transfer, out=out, grant=grants.last, receipt=fetched.receipt)
     memory = sink if isinstance(sink, sinks.MemorySink) else None
-    formulas = sink.formulas if isinstance(sink, sinks.FileSink) else 0
+    formulas, defused = (sink.formulas, sink.defused) if isinstance(sink, sinks.FileSink) else (0, 0)
     # Not what came under the last ticket: what the whole release has, which is what was verified.
     rows = fetched.receipt.payload["rowsOut"]
-    return Pulled(result.transfer, rows, fetched.content_digest, fetched.receipt, to, memory, formulas)
+    return Pulled(result.transfer, rows, fetched.content_digest, fetched.receipt, to, memory, formulas, defused)
 
 
 def _acknowledge(exchange: Exchange, transfer: str, fetched: gate.Fetched) -> None:

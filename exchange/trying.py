@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,41 +104,68 @@ def format_of(data: Path, form: str | None) -> sources.Format:
     return chosen  # type: ignore[return-value]
 
 
-def source_settings(data: Path, form: str | None) -> sources.SourceSettings:
-    """Where to read from. Raises INVALID_ARGUMENT for a file that is not there, or an unknown format."""
+def source_settings(
+    data: Path,
+    form: str | None = None,
+    *,
+    columns: Iterable[str] = (),
+    separator: str = ",",
+    null_values: Iterable[str] = (),
+) -> sources.SourceSettings:
+    """Where to read from, and how; `columns` are stated types, `NAME=TYPE` each. Raises INVALID_ARGUMENT for
+    a file that is not there, an unknown format or separator, CONFIG_INVALID for an unknown type."""
     if not any(mark in str(data) for mark in "*?[") and not data.exists():
         raise _nothing(data)
-    return sources.SourceSettings(path=str(data.absolute()), format=format_of(data, form))
+    if len(separator) != 1:
+        raise SluicegateError(Reason.INVALID_ARGUMENT, "a separator is one character; a tab is written $'\\t'")
+    settings = sources.SourceSettings(
+        path=str(data.absolute()),
+        format=format_of(data, form),
+        columns=dict(_stated(column) for column in columns),
+        separator=separator,
+        null_values=tuple(null_values),
+    )
+    sources.open(settings)
+    return settings
+
+
+def _stated(column: str) -> tuple[str, str]:
+    name, equals, spelling = column.rpartition("=")
+    if not equals or not name:
+        raise SluicegateError(
+            Reason.INVALID_ARGUMENT, f"{column[:80]!r} states no type; write NAME=TYPE, such as home_postcode=string"
+        )
+    return name, spelling
 
 
 def _nothing(data: Path) -> SluicegateError:
-    told = f"there is no file, folder or glob {data} with anything to read"
+    shown = data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data
+    told = f"there is no file, folder or glob {shown} with anything to read"
     return SluicegateError(Reason.INVALID_ARGUMENT, told, remedy="name data that is there")
 
 
 def try_contract(
     loaded: LoadedContract,
-    data: Path,
+    settings: sources.SourceSettings,
     *,
     purpose: str | None = None,
-    form: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Tried, ...]:
-    """Rehearse one purpose, or all; `tell` hears of each stage.
+    """Rehearse one purpose, or all, on the source of these settings, read as a gateway would; `tell` hears
+    of each stage.
 
-    Raises SOURCE_UNAVAILABLE, DATA_INVALID, and INVALID_ARGUMENT for an unknown purpose or format, and
-    when `data` leads to no file.
+    Raises SOURCE_UNAVAILABLE, DATA_INVALID, and INVALID_ARGUMENT for an unknown purpose and for settings
+    that lead to no file.
     """
     contract = loaded.contract
     if purpose is not None and purpose not in contract.purposes:
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, f"no such purpose: {purpose[:60]!r}; {nearest(purpose, contract.purposes)}"
         )
-    settings = source_settings(data, form)
     # A gateway's source may well be away for a while; here somebody named data that is to be read now.
     if not sources.matching(settings):
-        raise _nothing(data)
-    source = sources.open(settings)
+        raise _nothing(Path(settings.path))
+    source = sources.open(settings, contract.fields)
     names = (purpose,) if purpose is not None else tuple(contract.purposes)
     with tempfile.TemporaryDirectory() as scratch:
         return tuple(_try(contract, name, source, Path(scratch) / "spool", tell) for name in names)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from contracts.dtypes import BINARY, BOOLEAN, DATE, STRING, DType, Schema
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError, Violation
 
 Format = Literal["parquet", "csv", "ndjson", "arrow"]
 
@@ -22,8 +22,8 @@ class SourceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `path` is a file, a glob or a folder; everything it leads to, links followed, must lie under `root`
     (default: the folder that `path` begins with). `columns` states types for CSV and NDJSON, in the
-    spelling of `contracts.dtypes` (`string`, `int64`, `date`, `timestamp(us)`...): what is not stated is
-    told from the first 10,000 rows. `separator` and `null_values` are for CSV.
+    spelling of `contracts.dtypes` (`string`, `int64`, `date`, `timestamp(us)`...): what is not stated
+    follows from the contract's logical types. `separator` and `null_values` are for CSV.
     """
 
     path: str
@@ -53,6 +53,11 @@ class Source(Protocol):
     def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
         """A lazy frame of just these columns, in this order. Categoricals and enums come as strings:
         their dictionaries carry values of rows that are not read."""
+        ...
+
+    def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
+        """Which of these columns hold cells that are not of their type, and how many; nothing for a format
+        that has types. Reads the whole source."""
         ...
 
 
@@ -131,6 +136,19 @@ def reading(name: str) -> Iterator[None]:
         raise invalid(name, "a value cannot be read as its column's type") from None
     except OSError:
         raise unavailable(name, "reading it failed") from None
+
+
+@contextmanager
+def explaining(source: Source, columns: Sequence[str]) -> Iterator[None]:
+    """Say which columns it is that cannot be read, once it turned out that something cannot. It costs
+    another look through the source, which good data never does."""
+    try:
+        yield
+    except SluicegateError as error:
+        if error.reason is not Reason.DATA_INVALID or not (found := source.misfits(columns)):
+            raise
+        message = f"the source {source.name}: cells do not fit the type of their column"
+        raise SluicegateError(Reason.DATA_INVALID, message, found, {"source": source.name}) from None
 
 
 def unavailable(name: str, why: str) -> SluicegateError:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import msgspec
 import polars as pl
 
 from connectors.sources.base import Format, SourceSettings, dtype_of, invalid, polars_type, reading, unavailable
+from connectors.sources.text import Text, first_says_offset
 from contracts.dtypes import Schema
-from contracts.errors import Reason, SluicegateError, nearest
+from contracts.errors import Reason, SluicegateError, Violation, nearest
+from contracts.model import Field
 
 SUFFIXES = {
     "parquet": (".parquet", ".pq"),
@@ -34,8 +36,11 @@ class FileSource:
     """Files under one root. The files are looked up anew at each call, and handed to the engine by
     their resolved names, so that a link swapped in between leads nowhere."""
 
-    def __init__(self, settings: SourceSettings) -> None:
-        """Raises CONFIG_INVALID for a URL, an unknown column type or a path without a name."""
+    def __init__(self, settings: SourceSettings, fields: Iterable[Field] = ()) -> None:
+        """`fields` are those of the contract: what the settings leave open of a CSV or NDJSON, their
+        logical types decide.
+
+        Raises CONFIG_INVALID for a URL, an unknown column type or a path without a name."""
         if _URL.match(settings.path) or (settings.root is not None and _URL.match(settings.root)):
             raise SluicegateError(
                 Reason.CONFIG_INVALID,
@@ -44,7 +49,8 @@ class FileSource:
         if not Path(settings.path).name:
             raise SluicegateError(Reason.CONFIG_INVALID, "the path of a source is empty or the root of the machine")
         self._settings = settings
-        self._stated = {name: polars_type(spelling) for name, spelling in settings.columns.items()}
+        self._stated = {name: Text.stated(polars_type(spelling)) for name, spelling in settings.columns.items()}
+        self._declared = {field.name: field.logical_type for field in fields}
 
     @property
     def name(self) -> str:
@@ -53,7 +59,10 @@ class FileSource:
 
     def schema(self) -> Schema:
         """Column name -> type. Raises SOURCE_UNAVAILABLE or DATA_INVALID."""
-        return {name: dtype_of(dtype) for name, dtype in self._types(self.files()).items()}
+        files = self.files()
+        types = self._types(files)
+        texts = self._texts(files, types, list(types))
+        return {name: dtype_of(texts[name].dtype if name in texts else dtype) for name, dtype in types.items()}
 
     def state(self) -> str:
         """A digest of how the source is bound, which files there are, and when each was last changed; `touch`
@@ -75,13 +84,42 @@ class FileSource:
             if column not in types:
                 hint = nearest(column, types)
                 raise invalid(self.name, f"it has no column {column!r}" + (f" ({hint})" if hint else ""))
+        texts = self._texts(files, types, columns)
         with reading(self.name):
-            return self._all(files, types).select(
-                pl.col(column).cast(pl.String)
+            return self._all(files, {name: types[name] for name in columns}).select(
+                texts[column].value(column)
+                if column in texts
+                else pl.col(column).cast(pl.String)
                 if isinstance(types[column], pl.Categorical | pl.Enum)
                 else pl.col(column)
                 for column in columns
             )
+
+    def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
+        """Which of these columns of text hold cells that are not of its type, and how many. Reads the
+        whole source. Raises SOURCE_UNAVAILABLE or DATA_INVALID."""
+        files = self.files()
+        types = self._types(files)
+        columns = [column for column in columns if column in types]
+        texts = self._texts(files, types, columns)
+        found = {name: text for name, text in texts.items() if not text.plain}
+        if not found:
+            return ()
+        with reading(self.name):
+            counted = self._all(files, {name: types[name] for name in columns}).select(
+                pl.len().alias("#rows"), *(text.misfits(name) for name, text in found.items())
+            )
+            counts = counted.collect(engine="streaming").row(0, named=True)
+        return tuple(
+            Violation(
+                name,
+                f"{counts[name]:,} of {counts['#rows']:,} rows hold something else than {text.wanted()}",
+                "mend the data, state another type under `columns`, or declare another in the contract",
+                code="CELLS_UNFIT",
+            )
+            for name, text in found.items()
+            if counts[name]
+        )
 
     def files(self) -> list[Path]:
         """The files that the path leads to now, resolved, in the order of their names.
@@ -108,12 +146,35 @@ class FileSource:
                     raise invalid(file.name, "the file is empty")
         return resolved
 
+    def _texts(self, files: list[Path], types: dict[str, pl.DataType], columns: Sequence[str]) -> dict[str, Text]:
+        """How the cells of these columns are read, where the format has cells of text."""
+        if self._settings.format not in ("csv", "ndjson"):
+            return {}
+        found = {
+            name: self._stated.get(name) or Text.declared(self._declared.get(name, "string"))
+            for name in columns
+            if types[name] == pl.String()
+        }
+        for name in found:
+            if name not in self._stated and self._declared.get(name) == "timestamp":
+                with reading(self.name):
+                    if first_says_offset(self._all(files, {name: types[name]}), name):
+                        found[name] = found[name].zoned()
+        return found
+
+    def _as_text(self, name: str, dtype: pl.DataType) -> pl.DataType:
+        """What a key of NDJSON is read as: text, if we know a type for it and it is no structure."""
+        known = name in self._stated or name in self._declared
+        return pl.String() if known and not dtype.is_nested() else dtype
+
     def _types(self, files: list[Path]) -> dict[str, pl.DataType]:
         """Types of all files together. A folder whose files do not agree is refused."""
         known: dict[str, pl.DataType] = {}
         for file in files:
             with reading(file.name):
                 types = dict(self._open_one(file).collect_schema())
+            if self._settings.format == "ndjson":
+                types = {name: self._as_text(name, dtype) for name, dtype in types.items()}
             if not types:
                 raise invalid(file.name, "it has no columns")
             if not known:
@@ -158,9 +219,7 @@ class FileSource:
             case "csv":
                 return self._open_csv(files, types)
             case "ndjson":
-                if types is not None:
-                    return pl.scan_ndjson(files, schema=types)
-                return pl.scan_ndjson(files, infer_schema_length=_INFER_ROWS, schema_overrides=self._stated)
+                return pl.scan_ndjson(files, schema=types, infer_schema_length=_INFER_ROWS)
 
     def _open_csv(self, files: list[Path], types: dict[str, pl.DataType] | None) -> pl.LazyFrame:
         if types is None:
@@ -171,9 +230,7 @@ class FileSource:
             glob=False,
             separator=self._settings.separator,
             null_values=list(self._settings.null_values) or None,
-            schema_overrides=types or self._stated,
-            infer_schema_length=_INFER_ROWS if types is None else 0,
-            try_parse_dates=types is None,
+            infer_schema=False,
             encoding="utf8",
         )
 
@@ -205,6 +262,9 @@ def _check_header(file: Path, separator: str) -> None:
             names = []
     if not names or any(not name.strip() for name in names):
         raise invalid(file.name, "its first line must name every column")
+    if len(names) == 1 and (other := next((mark for mark in ";\t|," if mark in names[0]), "")):
+        what = "a tab" if other == "\t" else f"{other!r}"
+        raise invalid(file.name, f"its first line is one name with {what} in it; state that as its separator")
     if len(set(names)) != len(names):
         raise invalid(file.name, "two of its columns have the same name")
 

@@ -9,6 +9,7 @@ import typer
 
 from exchange.cli.output import Form, Output, Overwrite, demand_vacant, facts, note, say, show_json, show_table
 from exchange.cli.progress import stages
+from exchange.cli.sources import Columns, Nulls, Separator
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def contract_test(
     data: Annotated[Path, typer.Option(help="Rows to try it on: a file, a folder or a glob.", metavar="DATA")],
     purpose: Annotated[str | None, typer.Option(help="Only this purpose; default all.")] = None,
     form: Annotated[str | None, typer.Option("--format", help="parquet, csv, ndjson or arrow.")] = None,
+    column: Columns = None,
+    separator: Separator = ",",
+    null: Nulls = None,
     output: Output = Form.TABLE,
 ) -> None:
     """Dry-run the real pipeline on data, before publishing.
@@ -89,10 +93,11 @@ def contract_test(
     Shows for each purpose what would be suppressed, which bounds are met, which columns weigh most, and
     ten masked rows. Exit code 5 when a release would be refused.
     """
-    from exchange.trying import try_contract
+    from exchange.trying import source_settings, try_contract
 
+    settings = source_settings(data, form, columns=column or (), separator=separator, null_values=null or ())
     with stages(f"looking at {data}") as tell:
-        tried = try_contract(_load(file), data, purpose=purpose, form=form, tell=tell)
+        tried = try_contract(_load(file), settings, purpose=purpose, tell=tell)
     if output is Form.JSON:
         show_json([item.as_json() for item in tried])
     else:

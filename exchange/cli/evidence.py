@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A receipt.json written by pull, or an evidence file.")],
-    data: Annotated[Path | None, typer.Option(help="The pulled file: recompute its digest.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The pulled file, of any format: recompute its digest.")] = None,
     trust: Annotated[Path | None, typer.Option(help="Trust file; default the profile's.")] = None,
     revocations: Annotated[
         list[Path] | None,

@@ -11,6 +11,7 @@ import typer
 
 from exchange.cli.output import Form, Output, facts, note, say, show_json, show_table
 from exchange.cli.progress import stages
+from exchange.cli.sources import Columns, Nulls, Separator
 from exchange.cli.state import profile_names, state
 
 if TYPE_CHECKING:
@@ -206,6 +207,9 @@ def source_bind(
     path: Annotated[Path, typer.Argument(help="A file, a folder or a glob.")],
     gateway: Annotated[str | None, typer.Option(help="Gateway of this home; needed when there are several.")] = None,
     form: Annotated[str | None, typer.Option("--format", help="parquet, csv, ndjson or arrow.")] = None,
+    column: Columns = None,
+    separator: Separator = ",",
+    null: Nulls = None,
 ) -> None:
     """Bind a dataset to its rows.
 
@@ -215,9 +219,16 @@ def source_bind(
     from exchange.founding import bind
     from exchange.trying import source_settings
 
-    settings = source_settings(path, form)
+    settings = source_settings(path, form, columns=column or (), separator=separator, null_values=null or ())
     file = state(context).home().served_by(gateway)
-    bind(file, dataset, DatasetSettings(path=Path(settings.path), format=settings.format))
+    bound = DatasetSettings(
+        path=Path(settings.path),
+        format=settings.format,
+        columns=settings.columns,
+        separator=settings.separator,
+        null_values=settings.null_values,
+    )
+    bind(file, dataset, bound)
     say(f"{dataset} is read from {settings.path}")
     note(f"by the gateway {file.parent.name}, from its next transfer on")
 
@@ -228,14 +239,24 @@ def source_list(context: typer.Context, output: Output = Form.TABLE) -> None:
     from exchange.config import GatewaySettings, load
 
     rows = [
-        {"gateway": file.parent.name, "dataset": dataset, "format": source.format, "path": str(source.path)}
+        {
+            "gateway": file.parent.name,
+            "dataset": dataset,
+            "format": source.format,
+            "path": str(source.path),
+            "columns": source.columns,
+            "separator": source.separator,
+            "nullValues": list(source.null_values),
+        }
         for file in state(context).home().gateways()
         for dataset, source in load(file, GatewaySettings).datasets.items()
     ]
     if output is Form.JSON:
         show_json(rows)
         return
-    show_table(["GATEWAY", "DATASET", "FORMAT", "PATH"], [list(row.values()) for row in rows], empty="nothing is bound")
+    show_table(
+        ["GATEWAY", "DATASET", "FORMAT", "PATH"], [list(row.values())[:4] for row in rows], empty="nothing is bound"
+    )
 
 
 @config_app.command("check")

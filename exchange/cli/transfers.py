@@ -82,8 +82,12 @@ def pull(
             f"{pulled.formulas:,} cells begin like a formula (= + - @): never open this file in a spreadsheet; "
             "pull it again with --csv-safe for that"
         )
-    # A CSV has no types, so its content cannot be hashed again.
-    data = "" if (form.value if form else out.suffix.lower().removeprefix(".")) == "csv" else f" --data {out}"
+    if pulled.defused:
+        note(
+            f"{pulled.defused:,} cells or column names were defused, so this file is no longer what was attested: "
+            "pull it without --csv-safe to check the data itself"
+        )
+    data = "" if pulled.defused else f" --data {out}"
     note(f"check it any time: sluicegate verify {summary['receipt']}{data}")
 
 

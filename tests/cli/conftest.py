@@ -51,6 +51,7 @@ def visits(path: Path) -> Path:
             "phone": [f"138{n:08d}" for n in numbers],
             "birth_date": [date(1950 + 20 * (n % 3), 3, 1) for n in numbers],
             "sex": ["F" if n % 2 else "M" for n in numbers],
+            "home_address": [f"Long Street {n}" for n in numbers],
             "home_postcode": [f"10{n % 2}100" for n in numbers],
             "visit_ts": [datetime(2026, 1, 5) + timedelta(days=n % 2, hours=n % 24) for n in numbers],
             "hospital_code": [f"H{n % 2:02d}" for n in numbers],

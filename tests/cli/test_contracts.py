@@ -90,6 +90,46 @@ def test_a_rehearsal_that_fails_says_why(still: Commands, data: Path, tmp_path: 
     assert "hospital_code" in said.out
 
 
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_a_rehearsal_on_a_file_of_text(still: Commands, data: Path, tmp_path: Path, kind: str) -> None:
+    import polars as pl
+
+    frame = pl.read_parquet(data).with_columns(pl.concat_str(pl.lit("0"), "home_postcode").alias("home_postcode"))
+    path = tmp_path / f"visits.{kind}"
+    (frame.write_csv if kind == "csv" else frame.write_ndjson)(path)
+    found = still("contract", "test", CONTRACT, "--data", path, "--output", "json").json
+    assert {each["purpose"]: each["passes"] for each in found} == {
+        "outbreak-monitoring": True,
+        "transport-planning": True,
+    }
+    assert {row["home_postcode"] for row in found[1]["sample"]} == {"01"}
+
+
+def test_what_a_csv_is_like_can_be_said(still: Commands, data: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    path = tmp_path / "visits.csv"
+    days = pl.col("birth_date").dt.strftime("%d.%m.%Y")
+    pl.read_parquet(data).with_columns(days, sex=pl.lit("-")).write_csv(path, separator=";")
+    words = ("contract", "test", CONTRACT, "--data", path)
+    assert "state that as its separator" in still(*words, code=2).err
+    said = still(*words, "--separator", ";", code=2).err
+    assert "birth_date: 4,000 of 4,000 rows hold something else than a date written 2026-01-31" in said
+    assert ".1990" not in said
+    told = still(*words, "--separator", ";", "--column", "birth_date=string", "--null", "-", code=5).out
+    assert "declared date, but the source has string (mend the source (or the type that its `columns` state)" in told
+    assert "purpose transport-planning: passes" in told
+    for wrong, says in (
+        (["--column", "birth_date"], "write NAME=TYPE"),
+        (["--column", "birth_date=day"], "'day' is no column type"),
+        (["--separator", "::"], "one character"),
+    ):
+        assert says in still(*words, *wrong, code=2).err
+    still("source", "bind", "hospital-visits", path, "--separator", ";", "--column", "sex=string", "--null", "-")
+    (bound,) = still("source", "list", "--output", "json").json
+    assert (bound["separator"], bound["columns"], bound["nullValues"]) == (";", {"sex": "string"}, ["-"])
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

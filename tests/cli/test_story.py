@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import time
@@ -159,7 +160,13 @@ def test_pull_writes_verifies_and_is_quiet_in_a_pipe(cli: Commands, running: Run
     said = cli.process("pull", running.agreement, "-o", out, "--as", "planner")
     assert said.out.splitlines()[0] == str(out)
     assert f"{ROWS:,} in" in said.out
-    assert said.err == f"check it any time: sluicegate verify {out}.receipt.json\n", "a CSV has no types to hash by"
+    assert said.err == f"check it any time: sluicegate verify {out}.receipt.json --data {out}\n"
+    checked = cli("verify", f"{out}.receipt.json", "--data", out, "--as", "planner").out
+    assert "the data has the digest that was attested" in checked
+    changed = tmp_path / "changed.csv"
+    changed.write_bytes(out.read_bytes().replace(b'"H00"', b'"H01"', 1))
+    cli("verify", f"{out}.receipt.json", "--data", changed, "--as", "planner", code=8)
+    changed.unlink()
     assert pl.read_csv(out).columns == ["home_postcode", "visit_ts", "hospital_code"]
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["visits.csv", "visits.csv.receipt.json"]
@@ -190,11 +197,37 @@ def test_on_a_terminal_a_pull_says_that_the_gateway_works_before_rows_arrive(
     assert "masks and measures" not in quiet
 
 
+def test_the_demo_shows_rows_that_left(running: Running, data: Path, tmp_path: Path) -> None:
+    """Its ten rows are in the pulled file, pseudonym and all; what is not sent is not in it."""
+    from examples import demo
+
+    out = tmp_path / "outbreak.parquet"
+    with contextlib.ExitStack() as stack:
+        analyst, steward, dpo = (
+            stack.enter_context(Exchange(running.home.profile(name))) for name in ("analyst", "steward", "dpo")
+        )
+        asked = analyst.request("health-bureau/hospital-visits", purpose="outbreak-monitoring", reason="flu").name
+        steward.approve(asked)
+        dpo.approve(asked)
+        pulled = analyst.pull(analyst.ready(analyst.request_status(asked).agreement).name, to=out)
+    rows = demo.ten_rows(data, running.home.root, out, pulled.receipt.payload)
+    assert len(rows) == 10
+    released = pl.read_parquet(out)
+    for before, after, left in rows:
+        assert before.keys() == after.keys()
+        assert {name for name, value in after.items() if value is not None} == set(released.columns)
+        there = released.filter(pl.col(name) == after[name] for name in released.columns)
+        assert left == (there.height > 0)
+        assert left, "every class of this table is large enough"
+        assert str(before["home_postcode"]).startswith(after["home_postcode"])
+
+
 @pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
 def test_a_pulled_file_is_read_by_what_it_is(running: Running, tmp_path: Path, form: Literal["parquet", "csv"]) -> None:
     with Exchange(running.home.profile("planner")) as planner:
         pulled = planner.pull(running.agreement, to=tmp_path / "visits.data", format=form)
     assert (pulled.rows, pulled.frame().height) == (ROWS, ROWS)
+    assert pulled.frame().schema == {"home_postcode": pl.String(), "visit_ts": pl.Date(), "hospital_code": pl.String()}
     assert sum(batch.num_rows for batch in pulled.reader()) == ROWS
 
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.digest import ContentDigest, Hash, arrow_type, demand_sound, of_file
+from connectors.writers import writer
 from contracts.dtypes import BOOLEAN, DATE, FLOAT64, INT32, INT64, STRING, UINT64, DType, timestamp
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import PartDigest
@@ -143,7 +144,7 @@ def test_it_survives_polars_dictionaries_views_and_wide_offsets(rows: list[tuple
 
 
 @pytest.mark.parametrize("name", ["sha-256", "blake3"])
-@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
 @pytest.mark.parametrize("sizes", [[7], [3, 4], [3, 0, 4], [0, 7, 0], [1] * 7])
 def test_a_file_is_recomputed_part_by_part(tmp_path: Path, name: Hash, kind: str, sizes: list[int]) -> None:
     part = {
@@ -166,9 +167,15 @@ def test_a_file_is_recomputed_part_by_part(tmp_path: Path, name: Hash, kind: str
     table = _table(part)
     if kind == "parquet":
         pq.write_table(table, path, row_group_size=2)
+    elif kind == "csv":
+        with path.open("wb") as file:
+            lines = writer(file, table.schema, "csv")
+            for batch in table.to_batches(max_chunksize=2):
+                lines.write(batch)
+            lines.close()
     else:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=2)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
+            stream.write_table(table, max_chunksize=2)
     spelled = [(column, str(dtype)) for column, dtype in SCHEMA.items()]
     counts = [PartDigest(rows=size, digest="") for size in sizes]
     assert of_file(path, spelled, counts, name) == _plain(SCHEMA, parts, name)
@@ -250,7 +257,56 @@ def test_files_that_cannot_be_hashed_are_refused(tmp_path: Path, content: bytes)
     path.write_bytes(content)
     with pytest.raises(SluicegateError) as caught:
         of_file(path, [("a", "int64")], [PartDigest(rows=1, digest="")], "blake3")
-    assert caught.value.reason in (Reason.DATA_INVALID, Reason.INVALID_ARGUMENT)
+    assert caught.value.reason is (Reason.DIGEST_MISMATCH if content.startswith(b"a,b") else Reason.DATA_INVALID)
+
+
+ONE_COLUMN = {
+    "string": ["", None, 'say "a, b"', "two\r\nlines\n", " blanks ", "null", "NA", "007", None],
+    "int64": [None, 1, None],
+    "float64": [0.1, 5e-324, math.inf, None, math.nan, -0.0],
+    "timestamp(us,Europe/Berlin)": [
+        dt.datetime(2025, 10, 26, hour, 30, tzinfo=dt.UTC)
+        for hour in (0, 1)  # the same hour twice, there
+    ],
+    "timestamp(ns)": [dt.datetime(1677, 9, 22), None],
+    "time(us)": [dt.time(1, 2, 3, 4), None],
+    "decimal(38,2)": [Decimal("-" + "9" * 36 + ".99"), None],
+    "binary": [b"", None, bytes(range(256))],
+}
+
+
+@pytest.mark.parametrize("spelling", ONE_COLUMN)
+def test_a_csv_comes_back_as_it_was(tmp_path: Path, spelling: str) -> None:
+    column = pa.array(ONE_COLUMN[spelling], arrow_type(spelling))
+    batch, path = pa.record_batch([column], names=["a"]), tmp_path / "x.csv"
+    with path.open("wb") as file:
+        lines = writer(file, batch.schema, "csv")
+        lines.write(batch)
+        lines.close()
+    digest = ContentDigest([("a", spelling)], "blake3")
+    digest.update(0, batch)
+    rows = [PartDigest(rows=len(column), digest="")]
+    assert of_file(path, [("a", spelling)], rows, "blake3") == digest.finish()
+
+
+def test_a_changed_csv_is_noticed(tmp_path: Path) -> None:
+    path, schema, rows = tmp_path / "x.csv", [("code", "string"), ("n", "int64")], [PartDigest(rows=2, digest="")]
+    path.write_text('"code","n"\n"007",1\n,2\n')
+    good = of_file(path, schema, rows, "blake3")
+    for old, new in (('"007"', '"7"'), (",2", '"",2'), (",1", ",3")):
+        path.write_text('"code","n"\n"007",1\n,2\n'.replace(old, new))
+        assert of_file(path, schema, rows, "blake3") != good
+    for content, reason in (
+        ('"code","n"\n"007",x\n,2\n', Reason.DATA_INVALID),
+        ('"n","code"\n1,"007"\n2,\n', Reason.DIGEST_MISMATCH),
+        ('"code","n"\n"007",1\n', Reason.DIGEST_MISMATCH),
+        ('"code","n"\n"007",1\n,2\n,2\n', Reason.DIGEST_MISMATCH),
+    ):
+        path.write_text(content)
+        with pytest.raises(SluicegateError) as caught:
+            of_file(path, schema, rows, "blake3")
+        assert caught.value.reason is reason, content
+        assert "007" not in str(caught.value)
 
 
 def test_a_batch_of_fewer_rows_than_none_is_refused() -> None:

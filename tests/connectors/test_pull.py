@@ -66,7 +66,7 @@ def run(gate: Gate, sink: sinks.Sink, grants: Grants | None = None, **more: Any)
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
-@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.csv"])
 def test_a_file_has_the_attested_digest(gate: Gate, tmp_path: Path, name: str, parallel: int) -> None:
     seen: list[tuple[int, int, int]] = []
     fetched = fetch(gate, sinks.open(tmp_path / name), parallel=parallel, progress=lambda *now: seen.append(now))

@@ -22,7 +22,7 @@ from connectors.masking import masked
 from connectors.release import Release
 from connectors.sources import Source, SourceSettings
 from contracts.dtypes import DATE, FLOAT64, INT64, STRING, Schema, timestamp
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError, Violation
 from contracts.model import RowCondition
 from contracts.plan import Plan
 from tests.connectors import plans
@@ -72,6 +72,10 @@ class Held:
     def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
         """See Source."""
         return self.frame.lazy().select(columns)
+
+    def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
+        """See Source."""
+        return ()
 
 
 def _make(plan: Plan, source: Source, folder: Path, **options: Any) -> Release:
@@ -400,11 +404,12 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, limit: int, about: str) -> N
 def test_a_source_that_breaks_midway_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("row\n" + "1\n" * 20_000 + "secret-cell\n")
-    source = sources.open(SourceSettings(path=str(path), format="csv"))
+    source = sources.open(SourceSettings(path=str(path), format="csv", columns={"row": "int64"}))
     with pytest.raises(SluicegateError) as caught:
         _make(plans.thing_plan({"row": (KEEP, INT64)}), source, tmp_path)
     assert caught.value.reason is Reason.DATA_INVALID
     assert "secret-cell" not in str(caught.value)
+    assert "row: 1 of 20,001 rows hold something else than a whole number" in str(caught.value)
     assert not (tmp_path / "rel").exists()
 
 

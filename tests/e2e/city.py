@@ -36,6 +36,7 @@ from exchange.evidence import watch_ledger
 from exchange.founding import Ports, bind, found
 from exchange.home import Founder, Home
 from exchange.processes import Town
+from exchange.trying import format_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = Path(__file__).resolve().parent / "contracts"
@@ -133,7 +134,7 @@ class City:
 
     def source(self, dataset: str, path: Path, *, gateway: str, **settings: Any) -> None:
         """Bind a dataset to a file, as `source bind` does."""
-        form = settings.pop("format", None) or ("csv" if path.suffix == ".csv" else "parquet")
+        form = settings.pop("format", None) or format_of(path, None)
         bind(self.home.gateway(gateway), dataset, DatasetSettings(path=path, format=form, **settings))
 
     def publish(self, steward: str, document: bytes, path: Path, *, gateway: str) -> views.Dataset:

@@ -44,7 +44,8 @@ def raw(name: str, content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
 
     def write(folder: Path) -> Path:
         path = folder / name
-        (marked().write_csv if path.suffix == ".csv" else marked().write_parquet)(path)
+        good = marked()
+        {".csv": good.write_csv, ".ndjson": good.write_ndjson}.get(path.suffix, good.write_parquet)(path)
         path.write_bytes(content(path.read_bytes()))
         return path
 
@@ -66,6 +67,13 @@ def no_utf8(good: bytes) -> bytes:
     """A CSV with one cell in Latin-1, far behind its beginning."""
     at = good.rindex(b"north")
     return good[:at] + b"n\xf6rth" + good[at + 5 :]
+
+
+def digits(good: bytes) -> bytes:
+    """Codes that look like numbers, leading zeros and all: only the contract says that they are texts."""
+    for number, name in enumerate((b"north", b"south", b"east", b"west"), 1):
+        good = good.replace(name + f"-{CANARY}".encode(), b"01000%d" % number)
+    return good.replace(b"PX", b"00").replace(b"serial-", b"00").replace(f"-{CANARY}".encode(), b"")
 
 
 def loner(frame: pl.DataFrame) -> pl.DataFrame:
@@ -113,6 +121,11 @@ BAD = {
         {"rows_without_entity": "1", "rows_in": str(ROWS)},
     ),
     "CSV that is not UTF-8": Bad(raw("people.csv", no_utf8), Reason.DATA_INVALID, ("people.csv",)),
+    "CSV whose dates are no dates": Bad(
+        raw("people.csv", lambda good: good.replace(b"-01-01\n", b"-01-00\n")),
+        Reason.DATA_INVALID,
+        ("people.csv", "since", f"of {ROWS} rows", "a date written 2026-01-31"),
+    ),
     "damaged Parquet": Bad(raw("people.parquet", damaged), Reason.DATA_INVALID, ("people.parquet",)),
     "cut off Parquet": Bad(raw("people.parquet", lambda b: b[: len(b) // 2]), Reason.DATA_INVALID, ("people.parquet",)),
     "no Parquet at all": Bad(
@@ -204,6 +217,8 @@ GOOD: dict[str, Callable[[Path], Path]] = {
     ),
     "CSV": raw("people.csv", lambda good: good),
     "CSV with a byte order mark": raw("people.csv", lambda good: b"\xef\xbb\xbf" + good),
+    "CSV of nothing but digits": raw("people.csv", digits),
+    "NDJSON of nothing but digits": raw("people.ndjson", digits),
 }
 
 
@@ -219,6 +234,9 @@ def test_odd_data_that_is_good_enough(trouble: Trouble, tmp_path: Path, what: st
     assert pulled.rows == ROWS
     assert pulled.frame().columns == ["person_id", "serial", "district", "score", "since"]
     assert "extra" not in pulled.frame().write_csv()
+    if what.endswith("digits"):
+        assert set(pulled.frame()["district"]) == {"010001", "010002", "010003", "010004"}
+        assert dict(pulled.frame().schema) | {"since": pl.Date(), "score": pl.Int64()} == dict(pulled.frame().schema)
     if what.startswith("nulls"):
         assert pulled.frame().null_count().row(0) == (0, ROWS, ROWS, ROWS, ROWS)
 

@@ -59,7 +59,7 @@ def test_ids_are_valid_and_tell_their_birth_date_and_sex(visits: pl.DataFrame) -
 
 
 def test_one_person_is_always_the_same_person(visits: pl.DataFrame) -> None:
-    facts = ["patient_name", "phone", "birth_date", "sex", "home_postcode"]
+    facts = ["patient_name", "phone", "birth_date", "sex", "home_address", "home_postcode"]
     assert visits.select("citizen_id", *facts).unique().height == visits["citizen_id"].n_unique()
     assert visits["citizen_id"].n_unique() < VISITS  # and comes again
 
@@ -75,6 +75,13 @@ def test_values_look_as_they_should(visits: pl.DataFrame) -> None:
     assert all_match("patient_name", r"\p{Han}{2,4}")
     assert all_match("phone", r"1[3-9]\d{9}")
     assert all_match("home_postcode", r"98\d{4}")
+    assert all_match("home_address", r"\p{Han}{2}区\p{Han}{2}[路街][1-9]\d{0,2}号[1-9]\d{2,3}室")
+    districts = visits.select(pl.col("home_address").str.head(3), area=pl.col("home_postcode").str.head(4)).unique()
+    assert districts.height == districts["area"].n_unique() == 12, "an address lies in the district of its postcode"
+    streets = visits.select(pl.col("home_address").str.extract("区(.*[路街])"), "home_postcode").unique()
+    assert streets.height == streets["home_postcode"].n_unique()
+    assert visits.select("citizen_id", "home_address").unique()["home_address"].n_unique() > RESIDENTS / 2
+    assert visits["home_address"].null_count() == 0
     assert all_match("hospital_code", r"H\d\d")
     assert all_match("diagnosis_icd10", r"[A-Z]\d\d(\.\d)?")
     assert all_match("sex", "[FM]")
