@@ -209,8 +209,11 @@ def test_the_demo_shows_rows_that_left(running: Running, data: Path, tmp_path: P
         asked = analyst.request("health-bureau/hospital-visits", purpose="outbreak-monitoring", reason="flu").name
         steward.approve(asked)
         dpo.approve(asked)
-        pulled = analyst.pull(analyst.ready(analyst.request_status(asked).agreement).name, to=out)
-    rows = demo.ten_rows(data, running.home.root, out, pulled.receipt.payload)
+        agreement = analyst.request_status(asked).agreement
+        pulled = analyst.pull(agreement, to=out)
+        rows = demo.ten_rows(data, running.home.root, out, pulled.receipt.payload)
+        # The city is shared; and with the agreement goes what the pseudonyms were made with.
+        steward.terminate(agreement, reason="shown")
     assert len(rows) == 10
     released = pl.read_parquet(out)
     for before, after, left in rows:
