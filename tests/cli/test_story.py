@@ -505,7 +505,7 @@ def test_a_party_is_admitted_and_its_keys_certified_and_revoked(cli: Commands, t
     cli(*words, "--as", "steward", code=4)
     said = cli(*words, "--as", "admin")
     assert said.out == "parties/parks\n"
-    assert "trust.yaml" in said.err
+    assert "trust add" in said.err
     cli(*words, "--as", "admin", code=6)
 
     endpoint = cli("profile", "show", "admin", "--output", "json").json["endpoint"]
