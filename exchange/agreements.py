@@ -24,6 +24,7 @@ from contracts.trust import Keys, PartyKind, Use
 from exchange import access, ledger, paging, papers, records
 from exchange.hall import Hall
 from exchange.identity import Principal
+from exchange.memo import Memo
 from exchange.paging import Page
 from exchange.records import Agreement, Call
 from exchange.store import Tx, match_etag
@@ -41,7 +42,7 @@ _STORED = {
 }
 _AT_LARGE: Mapping[str, Any] = {"state_reason": "", "suspended_by": "", "suspended_until": None}
 
-_verified: papers.Memo[VerifiedAgreement] = papers.Memo()
+_verified: Memo[VerifiedAgreement] = Memo()
 
 
 def as_of(record: Agreement, now: int) -> Agreement:

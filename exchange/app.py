@@ -101,7 +101,8 @@ def exchange_server(settings: ExchangeSettings) -> ExchangeServer:
 
     store = Store(settings.database)
     store.migrate()
-    store.demand_sound()
+    checkpoint_key = config.read_key(settings.checkpoint_key)
+    store.demand_sound(checkpoint_key.public)
     policy = policy_engine(settings.policy)
     hall = Hall(
         store=store,
@@ -111,7 +112,7 @@ def exchange_server(settings: ExchangeSettings) -> ExchangeServer:
         clock=clock,
         entropy=os.urandom,
         grant_key=config.read_key(settings.grant_key),
-        checkpoint_key=config.read_key(settings.checkpoint_key),
+        checkpoint_key=checkpoint_key,
     )
     return ExchangeServer(hall, settings, Authenticator.of_store(store, settings.audience, clock))
 

@@ -1,4 +1,4 @@
-"""How SQLite and PostgreSQL are opened, how their transactions begin, and whose turn it is to write."""
+"""How SQLite and PostgreSQL are opened, whose turn it is to write, and what their errors are to us."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -27,19 +27,6 @@ from sqlalchemy.exc import (
 from contracts.errors import Reason, SluicegateError
 
 PATIENCE = 5.0  # seconds a writer waits for its turn
-_WRITERS = 0x51C1CEA7E  # key of PostgreSQL's advisory lock, any number that is ours
-_BEGIN = "sluicegate_begin"  # execution option: the statement that opens a SQLite transaction
-
-# How a transaction begins, by database. PostgreSQL's writers wait for the advisory lock, so each of
-# their statements sees what the writer before them committed.
-WRITE: Mapping[str, Mapping[str, Any]] = {
-    "sqlite": {_BEGIN: "BEGIN IMMEDIATE"},
-    "postgresql": {"isolation_level": "READ COMMITTED"},
-}
-READ: Mapping[str, Mapping[str, Any]] = {
-    "sqlite": {_BEGIN: "BEGIN"},
-    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
-}
 
 
 class Line:
@@ -134,10 +121,6 @@ def _sqlite(url: URL, patience: float) -> Engine:
         # What an erased entry of the ledger said must not lie on in the file.
         raw.execute("PRAGMA secure_delete=ON").close()
 
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
-
     return engine
 
 
@@ -181,6 +164,7 @@ def _postgresql(url: URL, patience: float) -> Engine:
             cursor.execute("SET idle_in_transaction_session_timeout = 30000")
             cursor.execute("SET synchronous_commit = on")
         raw.commit()
+        raw.autocommit = True  # we say BEGIN ourselves, and which
 
     return engine
 
@@ -194,18 +178,6 @@ def _private_file(path: Path) -> None:
         raise SluicegateError(
             Reason.CONFIG_INVALID, f"the store's file {path.name} cannot be created or read: {error.strerror}"
         ) from None
-
-
-@contextmanager
-def begun(engine: Engine, how: Mapping[str, Mapping[str, Any]]) -> Iterator[Connection]:
-    """A transaction, begun as `READ` or `WRITE` says for this database; committed unless it raises."""
-    dialect = engine.dialect.name
-    with engine.connect() as raw:
-        connection = raw.execution_options(**how[dialect])
-        with connection.begin():
-            if how is WRITE and dialect == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
-            yield connection
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from contracts.receipt import Grant, Intent, Receipt
 from exchange import access, agreements, decisions, ledger, papers
 from exchange.hall import Hall
 from exchange.identity import Principal
+from exchange.memo import Memo
 from exchange.records import Agreement, Call, Transfer
 from exchange.store import Below, Tx
 from exchange.transfer_state import find
@@ -31,7 +32,7 @@ SETTLED_AT_ONCE = 20  # unused grants
 RESUMES = 50  # of one release: its papers are read in the writer's turn
 DECISION_GOOD = 30  # seconds that a decision waits for the writer's turn at most
 
-_paper_of: papers.Memo[AgreementPaper] = papers.Memo()
+_paper_of: Memo[AgreementPaper] = Memo()
 
 
 class _Asked(Struct, frozen=True):
@@ -81,7 +82,7 @@ def create(
     access.require(principal, access.REQUESTER)
     if parts and not resume:
         raise _wrong_parts("parts are named only when a transfer is resumed")
-    with hall.store.read() as tx:
+    with hall.store.look() as tx:  # all of it is read again, as one state, in the writer's turn
         if (done := tx.replay(call)) is not None:
             return find(tx, hall, principal, done)
         record = _mine(tx, hall, principal, agreement)

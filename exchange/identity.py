@@ -8,6 +8,7 @@ issuer's own set names; a token brings no key of its own, and lives for an hour 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from contracts.envelope import PublicKey, SigningKey
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
 from exchange import jwks, records
+from exchange.memo import Memo
 from exchange.store import Store
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256")
@@ -77,6 +79,7 @@ class Authenticator:
         self._issuers, self._people = issuers, people
         self._audience, self._clock = audience, clock
         self._keys = jwks.KeyStore(clock, fetch)
+        self._proven: Memo[tuple[jwks.AnyPublicKey, dict[str, Any]]] = Memo(4096)
 
     @classmethod
     def of_store(cls, store: Store, audience: str, clock: Callable[[], int]) -> Authenticator:
@@ -118,9 +121,15 @@ class Authenticator:
         return issuer
 
     def _verified(self, token: str, issuer: Issuer, algorithm: str, kid: str) -> dict[str, Any]:
+        """The claims. A token's signature is verified once; issuer, key, times and roles are looked up
+        for every call. What is remembered holds the key itself, so that no other can have its `id`."""
         key = self._keys.find(issuer.keys, kid, algorithm)
         if key is None:
             raise _invalid(f"its issuer has no {algorithm} key of that id")
+        whole = hashlib.sha256(token.encode()).hexdigest()
+        return self._proven.get(f"{whole} {id(key)}", lambda: (key, self._decoded(token, key, issuer, algorithm)))[1]
+
+    def _decoded(self, token: str, key: jwks.AnyPublicKey, issuer: Issuer, algorithm: str) -> dict[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -250,7 +259,7 @@ def _invalid(why: str) -> SluicegateError:
 
 def _registered_issuers(store: Store) -> IssuerLookup:
     def find(issuer: str) -> Issuer | None:
-        with store.read() as tx:
+        with store.look() as tx:
             found = tx.page(records.Party, where={"issuer": issuer}, limit=1)
         return Issuer(found[0].party, PartyKind(found[0].kind), found[0].issuer, found[0].jwks) if found else None
 
@@ -259,7 +268,7 @@ def _registered_issuers(store: Store) -> IssuerLookup:
 
 def _registered_people(store: Store) -> RolesLookup:
     def roles(party: str, subject: str) -> tuple[str, ...] | None:
-        with store.read() as tx:
+        with store.look() as tx:
             person = tx.get(records.Person, f"parties/{party}/principals/{subject}")
         # A subject is compared whole: `a/principals/b` is nobody's name.
         return person.roles if person is not None and (person.party, person.subject) == (party, subject) else None

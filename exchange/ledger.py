@@ -12,6 +12,7 @@ anybody else an entry is not there.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 
 from contracts import merkle, trust
 from contracts.canonical import canonical
-from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, sign
+from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, PublicKey, claimed_kid, sign, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import epoch, rfc3339
 from contracts.policy import inputs
@@ -33,7 +34,8 @@ from exchange.hall import Entropy, Hall
 from exchange.identity import Principal
 from exchange.paging import Page
 from exchange.records import Call
-from exchange.store import Tx
+from exchange.session import Statement
+from exchange.store import Store, Tx
 from exchange.tables import checkpoints, ledger_entries, ledger_nodes, ledger_parties
 
 SALT_BYTES = 16
@@ -43,11 +45,18 @@ _CHUNK = 1000
 _NAME = "ledger/entries/"
 _INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
-# Built once: every change appends, and composing a statement costs more than running it.
-_ENTRY, _PARTY, _NODE = sa.insert(ledger_entries), sa.insert(ledger_parties), sa.insert(ledger_nodes)
-_LAST = sa.select(sa.func.max(ledger_entries.c.position))
-_HASH = sa.select(ledger_nodes.c.hash).where(
-    ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
+_LAST = sa.select(sa.func.coalesce(sa.func.max(ledger_entries.c.position), -1))
+_SIZE = Statement(_LAST)
+_ENTRY = Statement(
+    sa.insert(ledger_entries).values(position=_LAST.scalar_subquery() + 1).returning(ledger_entries.c.position),
+    *("leaf", "salt", "entry", "event", "resource", "created"),
+)
+_PARTY = Statement(sa.insert(ledger_parties), "position", "party")
+_NODE = Statement(sa.insert(ledger_nodes), "level", "position", "hash")
+_HASH = Statement(
+    sa.select(ledger_nodes.c.hash).where(
+        ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
+    )
 )
 
 
@@ -143,18 +152,17 @@ def refused(
 
 
 def _write(tx: Tx, *, entropy: Entropy, now: int, entry: Mapping[str, Any]) -> int:
-    position, salt = size(tx), entropy(SALT_BYTES)
-    concerned = sorted(set(entry["parties"]))
+    salt, concerned = entropy(SALT_BYTES), sorted(set(entry["parties"]))
     resource = _printable(entry["resource"])
     raw = canonical({**entry, "resource": resource, "parties": concerned, "at": rfc3339(now)})
     leaf = merkle.leaf_hash(salt, raw)
-    row = {"position": position, "leaf": leaf, "salt": salt, "entry": raw, "event": entry["event"]}
-    tx.connection.execute(_ENTRY, {**row, "resource": resource, "created": now})
+    row = {"leaf": leaf, "salt": salt, "entry": raw, "event": entry["event"], "resource": resource, "created": now}
+    ((position,),) = tx.session.rows(_ENTRY, row)
     if concerned:
-        tx.connection.execute(_PARTY, [{"position": position, "party": party} for party in concerned])
+        tx.session.each(_PARTY, [{"position": position, "party": party} for party in concerned])
     nodes = merkle.append(_reader(tx), position, leaf)
-    tx.connection.execute(_NODE, [{"level": level, "position": index, "hash": value} for level, index, value in nodes])
-    return position
+    tx.session.each(_NODE, [{"level": level, "position": index, "hash": value} for level, index, value in nodes])
+    return int(position)
 
 
 def _printable(name: str) -> str:
@@ -167,37 +175,85 @@ def _printable(name: str) -> str:
 
 def size(tx: Tx) -> int:
     """How many entries there are."""
-    last = tx.connection.execute(_LAST).scalar_one()
-    return 0 if last is None else int(last) + 1
+    ((last,),) = tx.session.rows(_SIZE, {})
+    return int(last) + 1
 
 
 def _reader(tx: Tx) -> merkle.NodeReader:
     def read(level: int, index: int) -> bytes:
-        value = tx.connection.execute(_HASH, {"at_level": level, "at_position": index}).scalar_one_or_none()
-        if value is None:
+        found = tx.session.one(_HASH, {"at_level": level, "at_position": index})
+        if found is None:
             raise _corrupt(f"node {level}/{index} of its tree is missing")
-        return bytes(value)
+        return bytes(found[0])
 
     return read
 
 
-def recheck(tx: Tx) -> int:
-    """Recompute the whole tree from the entries; returns its size. For a restart, a restored backup,
-    an inspection. Raises LEDGER_INVALID at the first thing that does not fit."""
-    total, reader = size(tx), _reader(tx)
-    left: dict[int, bytes] = {}  # of each level, the last node: all that appending ever reads
-    for start in range(0, total, _CHUNK):
-        end, made = min(start + _CHUNK, total), {}
-        for entry in _unbroken(tx, start, end):
+def recheck(tx: Tx, start: int = 0) -> int:
+    """Recompute the tree from the entries, from `start` on; returns its size. For a restart, a restored
+    backup, an inspection. Raises LEDGER_INVALID at the first thing that does not fit.
+
+    Nothing says that the entries before `start` are what they were, but the tree is built on from the
+    nodes that its root at `start` is made of.
+    """
+    total = size(tx)
+    _recompute(tx, start, total)
+    _extends_checkpoints(tx, start, total)
+    return total
+
+
+def recheck_since(tx: Tx, key: PublicKey) -> int:
+    """Check what came since the newest checkpoint that `key` signed, on which it must build; all of it
+    when there is none. As many entries as were appended since; errors as `recheck`."""
+    newest = sa.select(checkpoints.c.envelope).order_by(checkpoints.c.tree_size.desc()).limit(1)
+    raw = tx.connection.execute(newest).scalar_one_or_none()
+    if raw is None:
+        return recheck(tx)
+    envelope = Envelope.from_bytes(bytes(raw))
+    ours = tuple(token for token in envelope.signatures if claimed_kid(token) == key.kid)
+    try:
+        verify(Kind.CHECKPOINT, Envelope(envelope.payload, ours), [key])
+    except SluicegateError as error:
+        raise _corrupt("its newest checkpoint is not signed by its own key") from error
+    return recheck(tx, trust.read(merkle.Checkpoint, envelope, Reason.LEDGER_INVALID).tree_size)
+
+
+def recheck_beside(store: Store) -> Iterator[float]:
+    """Check all of it, a piece at a time, while others read and write; gives how many seconds each piece
+    took. Errors as `recheck`."""
+    done = 0
+    while True:
+        began = time.monotonic()
+        with store.read() as tx:
+            total = size(tx)
+            if done == total:
+                _extends_checkpoints(tx, 0, total)
+                return
+            _recompute(tx, done, min(done + _CHUNK, total))
+        done = min(done + _CHUNK, total)
+        yield time.monotonic() - began
+
+
+def _recompute(tx: Tx, start: int, total: int) -> None:
+    reader = _reader(tx)
+    # Of each level, the last node: all that appending ever reads.
+    left = {level: reader(level, (start >> level) - 1) for level in range(start.bit_length()) if start >> level & 1}
+    for first in range(start, total, _CHUNK):
+        end, made = min(first + _CHUNK, total), {}
+        for entry in _unbroken(tx, first, end):
             for level, index, value in merkle.append(lambda level, _: left[level], entry.index, entry.leaf_hash):
                 left[level] = made[level, index] = value
-        if made != _stored_nodes(tx, start, end):
-            raise _corrupt(f"its tree over entries {start} to {end - 1} is not the tree of its entries")
-    for row in tx.connection.execute(sa.select(checkpoints.c.tree_size, checkpoints.c.envelope)):
+        if made != _stored_nodes(tx, first, end):
+            raise _corrupt(f"its tree over entries {first} to {end - 1} is not the tree of its entries")
+
+
+def _extends_checkpoints(tx: Tx, start: int, total: int) -> None:
+    """Demand the roots that were signed, of trees from size `start` on."""
+    kept = sa.select(checkpoints.c.tree_size, checkpoints.c.envelope).where(checkpoints.c.tree_size >= start)
+    for row in tx.connection.execute(kept):
         signed = trust.read(merkle.Checkpoint, Envelope.from_bytes(bytes(row.envelope)), Reason.LEDGER_INVALID)
-        if signed.tree_size > total or signed.root_bytes != merkle.root(reader, signed.tree_size):
+        if signed.tree_size > total or signed.root_bytes != merkle.root(_reader(tx), signed.tree_size):
             raise _corrupt(f"it does not extend its own checkpoint of size {row.tree_size}")
-    return total
 
 
 def _unbroken(tx: Tx, start: int, end: int) -> Iterator[Entry]:

@@ -7,10 +7,8 @@ remembered under it. Everything that can change, keys and states, is read anew f
 from __future__ import annotations
 
 import base64
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import jwt
 import msgspec
@@ -23,36 +21,13 @@ from contracts.trust import CertifiedKey, Use, _Document
 from exchange import records
 from exchange.hall import Entropy, Hall
 from exchange.identity import Principal
+from exchange.memo import Memo
 from exchange.store import Tx
 
 OLDEST = 24 * 3600  # seconds a signed wish may lie around before it is handed in
-REMEMBERED = 256  # contracts and agreements kept parsed
 
 P = TypeVar("P", bound=_Document)
 R = TypeVar("R", bound=records.Record)
-V = TypeVar("V")
-
-
-class Memo(Generic[V]):
-    """Values that depend on nothing but a digest, by that digest; forgets the least recently used."""
-
-    def __init__(self, most: int = REMEMBERED) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._values: OrderedDict[str, V] = OrderedDict()
-
-    def get(self, digest: str, make: Callable[[], V]) -> V:
-        """The value of that digest, made when it is not known. Two threads may make it at once."""
-        with self._lock:
-            if digest in self._values:
-                self._values.move_to_end(digest)
-                return self._values[digest]
-        value = make()
-        with self._lock:
-            self._values[digest] = value
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
-        return value
 
 
 _contracts: Memo[model.Contract] = Memo()

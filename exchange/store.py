@@ -17,6 +17,7 @@ the commit itself leaves the outcome open, and a repeat with the same request id
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,13 +31,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from contracts.envelope import PublicKey
 from contracts.errors import Reason, SluicegateError
 from exchange import tables
-from exchange.databases import PATIENCE, READ, WRITE, Line, begun, open_engine, translated, unavailable
+from exchange.databases import PATIENCE, Line, open_engine, translated, unavailable
 from exchange.records import Call, Record
+from exchange.session import LOOK, READ, WRITE, Session, Statement, begun
 from exchange.tables import SHELVES, Shelf
 
 R = TypeVar("R", bound=Record)
+
+AT_START = 3.0  # seconds that a starting exchange checks its store before it serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,14 @@ Wanted = Mapping[str, object]
 class Tx:
     """One transaction. Use it only inside the `with` that gave it, in that thread."""
 
-    def __init__(self, connection: Connection, *, writing: bool) -> None:
-        self.connection = connection
+    def __init__(self, session: Session, *, writing: bool) -> None:
+        self.session = session
         self._writing = writing
+
+    @property
+    def connection(self) -> Connection:
+        """For statements that are composed for the occasion (`Session.connection`)."""
+        return self.session.connection
 
     # --- records
 
@@ -63,7 +73,7 @@ class Tx:
         be unique (`live_key`, `issuer`), is taken."""
         self._must_write()
         shelf = SHELVES[type(record)]
-        if self.connection.execute(_insertion(self.dialect, type(record)), _row(shelf, record)).one_or_none() is None:
+        if self.session.one(_insertion(self.dialect, type(record)), _row(shelf, record)) is None:
             raise self._taken(shelf, record)
         self._write_lists(shelf, record)
         return record
@@ -72,8 +82,8 @@ class Tx:
         """The record of that name, or None."""
         if not name.isprintable():  # no name of ours, and NUL is an error to PostgreSQL
             return None
-        body = self.connection.execute(_body_of(kind), {"wanted": name}).scalar_one_or_none()
-        return None if body is None else _decoder(kind).decode(body)
+        found = self.session.one(_body_of(kind), {"wanted": name})
+        return None if found is None else _decoder(kind).decode(found[0])
 
     def replace(self, record: R, *, expected_version: int) -> R:
         """Put the record in the place of its predecessor, if that still has `expected_version`.
@@ -83,14 +93,13 @@ class Tx:
         """
         self._must_write()
         shelf = SHELVES[type(record)]
-        table = shelf.table
         changed = msgspec.structs.replace(record, version=expected_version + 1)
-        statement = sa.update(table).where(table.c.name == record.name, table.c.version == expected_version)
+        key = {"old_name": record.name, "old_version": expected_version}
         try:
-            count = self.connection.execute(statement.values(_row(shelf, changed))).rowcount
+            found = self.session.one(_replacement(type(record)), {**_row(shelf, changed), **key})
         except IntegrityError as error:
             raise self._taken(shelf, record) from error
-        if count != 1:
+        if found is None:
             if self.get(type(record), record.name) is None:
                 raise SluicegateError(Reason.NOT_FOUND, f"there is no {record.name}, or you may not see it")
             raise SluicegateError(
@@ -118,7 +127,7 @@ class Tx:
         values = {**_values("where", where or {}), **_values("either", either or {}), "most": limit}
         if after is not None:
             values["before"] = self._seq(SHELVES[kind], after)
-        return [_decoder(kind).decode(row.body) for row in self.connection.execute(statement, values)]
+        return [_decoder(kind).decode(row[0]) for row in self.session.rows(statement, values)]
 
     def count(self, kind: type[Record], *, where: Wanted | None = None, either: Wanted | None = None) -> int:
         """How many records match; see `page`."""
@@ -142,22 +151,23 @@ class Tx:
         if call is None:
             return None
         key = {"who": call.principal, "which": call.request_id}
-        found = self.connection.execute(_REPLAYED, key).one_or_none()
+        found = self.session.one(_REPLAYED, key)
         if found is None:
             return None
-        if (found.method, found.body_digest) != (call.method, call.body_digest):
+        method, body_digest, name = found
+        if (method, body_digest) != (call.method, call.body_digest):
             raise SluicegateError(
                 Reason.REQUEST_ID_REUSED,
-                f"the request id was already used for another {found.method}: use a fresh UUID",
+                f"the request id was already used for another {method}: use a fresh UUID",
                 metadata={"request_id": call.request_id[:64]},
             )
-        return str(found.name)
+        return str(name)
 
     def remember(self, call: Call | None, name: str) -> None:
         """Note that `call` was answered with resource `name`. In the transaction of the change."""
         self._must_write()
         if call is not None:
-            self.connection.execute(_REMEMBERED, {**msgspec.structs.asdict(call), "name": name})
+            self.session.run(_REMEMBERED, {**msgspec.structs.asdict(call), "name": name})
 
     # --- facts
 
@@ -177,7 +187,7 @@ class Tx:
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
-        return self.connection.dialect.name
+        return self.session.dialect
 
     def _must_write(self) -> None:
         if not self._writing:
@@ -221,6 +231,8 @@ class Store:
         self._patience = patience
         self._line = Line()
         self._open = threading.local()
+        self._pieces = self._checking()
+        self._damage: SluicegateError | None = None
         self.engine = open_engine(url, patience)
 
     def __repr__(self) -> str:
@@ -233,14 +245,15 @@ class Store:
         Raises LEDGER_UNAVAILABLE when the database cannot be written or the writer's turn does not
         come in time, INTERNAL when this thread already holds one (it would wait for itself).
         """
+        self._demand_undamaged()
         if getattr(self._open, "writing", False):
             raise SluicegateError(Reason.INTERNAL, "a transaction was begun inside another")
         if not self._line.enter(self._patience):
             raise unavailable(Reason.LEDGER_UNAVAILABLE)
         self._open.writing = True
         try:
-            with translated(Reason.LEDGER_UNAVAILABLE), begun(self.engine, WRITE) as connection:
-                yield Tx(connection, writing=True)
+            with translated(Reason.LEDGER_UNAVAILABLE), begun(self.engine, WRITE) as session:
+                yield Tx(session, writing=True)
         finally:
             self._open.writing = False
             self._line.leave()
@@ -248,29 +261,67 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """A transaction that reads one consistent state. Raises UNAVAILABLE when it cannot be read."""
-        with translated(Reason.UNAVAILABLE), begun(self.engine, READ) as connection:
-            yield Tx(connection, writing=False)
+        self._demand_undamaged()
+        with translated(Reason.UNAVAILABLE), begun(self.engine, READ) as session:
+            yield Tx(session, writing=False)
 
-    def demand_sound(self) -> None:
-        """Refuse a store that was damaged: its pages, as far as the database can tell, and the ledger,
-        every entry of which is hashed again. Raises CONFIG_INVALID or LEDGER_INVALID."""
+    @contextmanager
+    def look(self) -> Iterator[Tx]:
+        """For reading one thing, or several that need not agree: each statement sees the newest state.
+        Saves the database beginning and ending a transaction. Raises UNAVAILABLE when it cannot be read."""
+        self._demand_undamaged()
+        with translated(Reason.UNAVAILABLE), begun(self.engine, LOOK) as session:
+            yield Tx(session, writing=False)
+
+    def demand_sound(self, checkpoint_key: PublicKey) -> None:
+        """Refuse a store whose ledger does not build on the newest checkpoint that `checkpoint_key` signed,
+        or that `check` finds damaged within `AT_START` seconds. Raises CONFIG_INVALID or LEDGER_INVALID."""
         from exchange import ledger
 
         with self.read() as tx:
-            if self.engine.dialect.name == "sqlite":
+            ledger.recheck_since(tx, checkpoint_key)
+        end = time.monotonic() + AT_START
+        self.check(lambda _: time.monotonic() > end)
+
+    def check(self, pause: Callable[[float], bool]) -> None:
+        """Check all of the store while it is in use: every entry of the ledger, and the database's pages
+        as far as it can tell itself. Once something does not fit nothing is read or written any more.
+
+        `pause` is told after each piece how many seconds it took; when it answers true the check ends,
+        and the next call goes on from there. Raises CONFIG_INVALID or LEDGER_INVALID, as everything
+        then does.
+        """
+        try:
+            for took in self._pieces:
+                if pause(took):
+                    return
+        except SluicegateError as error:
+            if error.reason in (Reason.CONFIG_INVALID, Reason.LEDGER_INVALID):
+                self._damage = error
+            raise
+
+    def _checking(self) -> Iterator[float]:
+        from exchange import ledger
+
+        yield from ledger.recheck_beside(self)
+        if self.engine.dialect.name == "sqlite":
+            with self.look() as tx:
                 found = tx.connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-                if found != "ok":
-                    message = "the database file is damaged: restore the last backup, and keep the file as evidence"
-                    raise SluicegateError(Reason.CONFIG_INVALID, message)
-            ledger.recheck(tx)
+            if found != "ok":
+                message = "the database file is damaged: restore the last backup, and keep the file as evidence"
+                raise SluicegateError(Reason.CONFIG_INVALID, message)
+
+    def _demand_undamaged(self) -> None:
+        if self._damage is not None:
+            raise SluicegateError(self._damage.reason, self._damage.message)
 
     def migrate(self) -> None:
         """Bring the tables to this version's shape; does nothing when they are. Safe to run from
         several processes at once. Raises CONFIG_INVALID when the database is newer than this code."""
         from exchange.migrations import upgrade
 
-        with translated(Reason.UNAVAILABLE), begun(self.engine, WRITE) as connection:
-            upgrade(connection)
+        with translated(Reason.UNAVAILABLE), begun(self.engine, WRITE) as session:
+            upgrade(session.connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -293,20 +344,22 @@ def match_etag(record: Record, etag: str, *, required: bool = True) -> int:
 
 # --- statements that every call needs, built once: composing one costs more than running it
 
-_REPLAYED = sa.select(tables.calls).where(
-    tables.calls.c.principal == sa.bindparam("who"), tables.calls.c.request_id == sa.bindparam("which")
+_REPLAYED = Statement(
+    sa.select(tables.calls.c.method, tables.calls.c.body_digest, tables.calls.c.name).where(
+        tables.calls.c.principal == sa.bindparam("who"), tables.calls.c.request_id == sa.bindparam("which")
+    )
 )
-_REMEMBERED = sa.insert(tables.calls)
+_REMEMBERED = Statement(sa.insert(tables.calls), *tables.calls.c.keys())
 
 
 @cache
-def _body_of(kind: type[Record]) -> sa.Select[Any]:
+def _body_of(kind: type[Record]) -> Statement:
     table = SHELVES[kind].table
-    return sa.select(table.c.body).where(table.c.name == sa.bindparam("wanted"))
+    return Statement(sa.select(table.c.body).where(table.c.name == sa.bindparam("wanted")))
 
 
 @cache
-def _page_of(kind: type[Record], where: _Asked, either: _Asked | None, following: bool) -> sa.Select[Any]:
+def _page_of(kind: type[Record], where: _Asked, either: _Asked | None, following: bool) -> Statement:
     """The statement of `Tx.page` for these attributes; their values are bound when it runs."""
     shelf = SHELVES[kind]
     table = shelf.table
@@ -315,21 +368,33 @@ def _page_of(kind: type[Record], where: _Asked, either: _Asked | None, following
         statement = statement.where(sa.or_(sa.false(), *_bound(shelf, "either", either)))
     if following:
         statement = statement.where(table.c.seq < sa.bindparam("before"))
-    return statement.order_by(table.c.seq.desc()).limit(sa.bindparam("most"))
+    return Statement(statement.order_by(table.c.seq.desc()).limit(sa.bindparam("most")))
 
 
 @cache
-def _insertion(dialect: str, kind: type[Record]) -> sa.Executable:
-    table = SHELVES[kind].table
-    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    return insert.on_conflict_do_nothing().returning(table.c.seq)
+def _insertion(dialect: str, kind: type[Record]) -> Statement:
+    shelf = SHELVES[kind]
+    insert = sqlite.insert(shelf.table) if dialect == "sqlite" else postgresql.insert(shelf.table)
+    return Statement(insert.on_conflict_do_nothing().returning(shelf.table.c.seq), *_written(shelf))
+
+
+@cache
+def _replacement(kind: type[Record]) -> Statement:
+    shelf = SHELVES[kind]
+    table = shelf.table
+    same = (table.c.name == sa.bindparam("old_name"), table.c.version == sa.bindparam("old_version"))
+    return Statement(sa.update(table).where(*same).returning(table.c.seq), *_written(shelf))
 
 
 # --- rows
 
 
+def _written(shelf: Shelf) -> tuple[str, ...]:
+    return ("version", "created", "updated", *shelf.columns, "body")
+
+
 def _row(shelf: Shelf, record: Record) -> dict[str, Any]:
-    values = {name: _plain(getattr(record, name)) for name in ("version", "created", "updated", *shelf.columns)}
+    values = {name: _plain(getattr(record, name)) for name in _written(shelf) if name != "body"}
     return {**values, "body": msgspec.json.encode(record)}
 
 
@@ -346,7 +411,7 @@ def _decoder(kind: type[R]) -> msgspec.json.Decoder[R]:
 
 # --- conditions
 
-_Form = Literal["is", "none", "any", "below"]
+_Form = Literal["is", "none", "below"] | int  # a number: any of so many
 _Asked = tuple[tuple[str, _Form], ...]  # attributes, and how each is compared
 
 
@@ -363,9 +428,11 @@ def _condition(shelf: Shelf, name: str, value: object) -> sa.ColumnElement[bool]
 
 def _bound(shelf: Shelf, prefix: str, asked: _Asked) -> list[sa.ColumnElement[bool]]:
     """The conditions with parameters in the place of values; `_values` gives them by the same names."""
-    return [
-        _compare(shelf, name, form, sa.bindparam(f"{prefix}_{name}", expanding=form == "any")) for name, form in asked
-    ]
+    return [_compare(shelf, name, form, _parameters(f"{prefix}_{name}", form)) for name, form in asked]
+
+
+def _parameters(name: str, form: _Form) -> Any:
+    return [sa.bindparam(f"{name}_{at}") for at in range(form)] if isinstance(form, int) else sa.bindparam(name)
 
 
 def _asked(wanted: Wanted | None) -> _Asked:
@@ -373,14 +440,21 @@ def _asked(wanted: Wanted | None) -> _Asked:
 
 
 def _values(prefix: str, wanted: Wanted) -> dict[str, object]:
-    return {f"{prefix}_{name}": _operand(value) for name, value in wanted.items() if value is not None}
+    values: dict[str, object] = {}
+    for name, value in wanted.items():
+        operand = _operand(value)
+        if isinstance(operand, list):
+            values |= {f"{prefix}_{name}_{at}": one for at, one in enumerate(operand)}
+        elif operand is not None:
+            values[f"{prefix}_{name}"] = operand
+    return values
 
 
 def _form(value: object) -> _Form:
     if isinstance(value, Below):
         return "below"
     if isinstance(value, tuple | list | set | frozenset):
-        return "any"
+        return len(value)
     return "none" if value is None else "is"
 
 
@@ -402,9 +476,10 @@ def _compare(shelf: Shelf, name: str, form: _Form, operand: Any) -> sa.ColumnEle
 
 
 def _compare_column(column: sa.ColumnElement[Any], form: _Form, operand: Any) -> sa.ColumnElement[bool]:
-    compared: dict[_Form, Callable[[], sa.ColumnElement[bool]]] = {
+    if isinstance(form, int):
+        return column.in_(operand) if operand else sa.false()
+    compared: dict[str, Callable[[], sa.ColumnElement[bool]]] = {
         "below": lambda: column < operand,
-        "any": lambda: column.in_(operand),
         "none": lambda: column.is_(None),
         "is": lambda: column == operand,
     }

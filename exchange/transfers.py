@@ -62,5 +62,5 @@ def list_(
 
 def gateway_of(hall: Hall, record: Transfer) -> records.Gateway | None:
     """Where the transfer is to be fetched, for who was shown the transfer."""
-    with hall.store.read() as tx:
+    with hall.store.look() as tx:
         return tx.get(records.Gateway, record.gateway)

@@ -11,7 +11,6 @@ by sending it slowly, or never.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -23,9 +22,11 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
+import msgspec
 
 from contracts.errors import Reason, SluicegateError
 from exchange.identity import Authenticator, Principal
+from exchange.rpc.alarm import Alarm
 from exchange.rpc.places import Places
 from exchange.rpc.status import to_status
 
@@ -154,6 +155,8 @@ class Surround(grpc.ServerInterceptor):
         self._calls = RateLimit(calls_per_minute, "calls")
         self._refusals = RateLimit(refusals_per_minute, "refused calls")
         self._reflections = threading.BoundedSemaphore(REFLECTIONS)
+        self._messageless, self._reflecting = Alarm(MESSAGE_WITHIN), Alarm(REFLECTION_LIFE)
+        self._surrounded: dict[str, Any] = {}
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Wrap the handler of one call, whatever its kind."""
@@ -161,6 +164,12 @@ class Surround(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None:
             return handler
+        # The methods that there are, each surrounded once.
+        if method not in self._surrounded:
+            self._surrounded[method] = self._surround(method, handler)
+        return self._surrounded[method]
+
+    def _surround(self, method: str, handler: Any) -> Any:
         if method.startswith(HEALTH):
             return _unread_refused(handler)
         if method.startswith(REFLECTION):
@@ -184,20 +193,13 @@ class Surround(grpc.ServerInterceptor):
             unary, _reading(handler.request_deserializer), handler.response_serializer
         )
 
-    @staticmethod
-    def _message(requests: Iterator[Any], context: grpc.ServicerContext, places: Places) -> Any:
+    def _message(self, requests: Iterator[Any], context: grpc.ServicerContext, places: Places) -> Any:
         """The one message of a call. One that does not come shortly ends the call: it holds a thread."""
-        timer = threading.Timer(MESSAGE_WITHIN, context.cancel)
-        timer.daemon = True
-        with places.place(caller().party, wait=MOMENT):
-            timer.start()
-            try:
-                for request in requests:
-                    if isinstance(request, _Unread):
-                        raise SluicegateError(Reason.INVALID_ARGUMENT, UNREADABLE)
-                    return request
-            finally:
-                timer.cancel()
+        with places.place(caller().party, wait=MOMENT), self._messageless.unless_done(context.cancel):
+            for request in requests:
+                if isinstance(request, _Unread):
+                    raise SluicegateError(Reason.INVALID_ARGUMENT, UNREADABLE)
+                return request
         raise SluicegateError(Reason.INVALID_ARGUMENT, "the call brought no message")
 
     def _reflected(self, handler: Any) -> Any:
@@ -205,13 +207,10 @@ class Surround(grpc.ServerInterceptor):
             if not self._reflections.acquire(blocking=False):
                 busy = SluicegateError(Reason.RATE_LIMITED, "too many ask for the protocol at once; repeat later")
                 context.abort_with_status(to_status(busy, str(uuid.uuid4())))
-            timer = threading.Timer(REFLECTION_LIFE, context.cancel)
-            timer.daemon = True
-            timer.start()
             try:
-                yield from handler.stream_stream(_read_ones(requests, context), context)
+                with self._reflecting.unless_done(context.cancel):
+                    yield from handler.stream_stream(_read_ones(requests, context), context)
             finally:
-                timer.cancel()
                 self._reflections.release()
 
         return grpc.stream_stream_rpc_method_handler(
@@ -248,7 +247,8 @@ class Surround(grpc.ServerInterceptor):
                 with contextlib.suppress(ValueError):
                     _caller.reset(token)
             took = round((time.monotonic() - started) * 1000, 1)
-            log.log(logging.ERROR if "error" in line else logging.INFO, json.dumps({**line, "ms": took}))
+            said = msgspec.json.encode({**line, "ms": took}).decode()
+            log.log(logging.ERROR if "error" in line else logging.INFO, said)
 
     @staticmethod
     def _abort(error: SluicegateError, line: dict[str, str], context: grpc.ServicerContext) -> None:

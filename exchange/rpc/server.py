@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent import futures
 
@@ -34,6 +35,8 @@ from exchange.v1 import (
     transfer_pb2,
     transfer_pb2_grpc,
 )
+
+log = logging.getLogger("sluicegate.rpc")
 
 MAX_MESSAGE = 4 * 1024 * 1024
 MAX_METADATA = 16 * 1024
@@ -128,7 +131,18 @@ class ExchangeServer:
         """Serve, and say so to health checks; the address."""
         self._server.start()
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        threading.Thread(target=self._check, name="check", daemon=True).start()
         return self.address
+
+    def _check(self) -> None:
+        """Look through the rest of the store while it serves, for half of the time at most. One that is
+        damaged serves no longer."""
+        try:
+            self._store.check(self._stopping.wait)
+        except SluicegateError as error:
+            if not self._stopping.is_set():
+                log.critical("the store was checked: %s", error)
+                self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     def stop(self) -> None:
         """Take no new calls, let running ones end within the grace, then stop and close the store."""

@@ -9,20 +9,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import msgspec
 import polars as pl
 import pyarrow.flight as fl
 import pytest
-import sqlalchemy as sa
 
 from connectors import pull
 from contracts.envelope import Kind, sign
@@ -309,19 +308,14 @@ def test_refusals_tell_what_is_hidden_from_what_is_absent(attacked: Attacked, hi
     assert list(analyst.transfers(theirs)) == list(analyst.entries(theirs)) == list(analyst.entries(run)) == []
 
 
-def test_refusals_are_timed(tmp_path: Path) -> None:
+def test_refusals_are_timed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The store is asked the same questions for what is hidden as for what is absent, and nothing after
     them: there is no work whose time could tell."""
     town = Town(tmp_path)
     deal = town.agreement()
     run = town.pull("analyst", deal).name
     hall, rival = town.hall, town.principal("rival")
-    asked: list[str] = []
-
-    @sa.event.listens_for(town.store.engine, "before_cursor_execute")
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        asked.append(statement)
-
+    caplog.set_level(logging.DEBUG, "sluicegate.store")
     for call, there, absent in (
         (lambda name: transfers.get(hall, rival, name), run, "transfers/t-zzzzzzzzzz"),
         (lambda name: transfers.create(hall, rival, None, name), deal, "agreements/a-zzzzzzzzzz"),
@@ -329,9 +323,9 @@ def test_refusals_are_timed(tmp_path: Path) -> None:
     ):
         seen = []
         for name in (there, absent):
-            asked.clear()
+            caplog.clear()
             refused(lambda call=call, name=name: call(name), Reason.NOT_FOUND)
-            seen.append(list(asked))
+            seen.append(list(caplog.messages))
         assert seen[0] == seen[1] != []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -488,3 +489,32 @@ def test_an_issuer_that_nobody_registered(store: Store, clock: Clock) -> None:
     with refused(Reason.TOKEN_INVALID):
         Authenticator.of_store(store, AUDIENCE, clock).authenticate(minted("stranger", "analyst@metro.example"))
     store.close()
+
+
+def test_a_token_that_was_verified_before_is_judged_anew(
+    issuers: dict[str, Issuer], clock: Clock, token: Callable[..., str], ec_key: Any
+) -> None:
+    """Only its signature is remembered: not the issuer, the key, the roles or the time."""
+    people = {("health-bureau", SUBJECT): ("steward",)}
+    judge = Authenticator(issuers.get, lambda party, subject: people.get((party, subject)), AUDIENCE, clock)
+    good, known = token(), issuers[ISSUER]
+    assert judge.authenticate(good).roles == judge.authenticate(good).roles == ("steward",)
+    people[("health-bureau", SUBJECT)] = ("dpo",)
+    assert judge.authenticate(good).roles == ("dpo",)
+    another = ed25519.Ed25519PrivateKey.generate().public_key()
+    for keys in ([jwk(ec_key.public_key(), "ec-1", "ES256")], [jwk(another, "ed-1", "EdDSA")]):
+        issuers[ISSUER] = msgspec.structs.replace(known, keys=json.dumps({"keys": keys}))
+        with refused(Reason.TOKEN_INVALID):
+            judge.authenticate(good)
+    issuers[ISSUER] = known
+    forged = good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB")
+    with refused(Reason.TOKEN_INVALID):
+        judge.authenticate(forged)
+    assert judge.authenticate(good).party == "health-bureau"
+    del issuers[ISSUER]
+    with refused(Reason.TOKEN_INVALID):
+        judge.authenticate(good)
+    issuers[ISSUER] = known
+    clock.now += 601 + identity.LEEWAY
+    with refused(Reason.TOKEN_EXPIRED):
+        judge.authenticate(good)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ import pytest
 from contracts.errors import Reason
 from exchange import ledger
 from exchange.records import Party
-from exchange.store import Store
+from exchange.store import Store, Tx
 from tests.halls import City, party_record, refused
-from tests.papers import PARTIES
+from tests.papers import PARTIES, key
 
 WRITER = """
 import sys, time
@@ -164,4 +166,117 @@ def test_recheck_works_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         tx.connection.exec_driver_sql("UPDATE ledger_nodes SET hash = zeroblob(32) WHERE level = 3 AND position = 1")
     with refused(Reason.LEDGER_INVALID), store.read() as tx:
         ledger.recheck(tx)
+    store.close()
+
+
+CHECKPOINT_KEY = key("exchange:checkpoints")
+
+
+def grown(path: Path, entries: int, signed_at: int) -> Store:
+    """A store with so many entries, a checkpoint of ours after `signed_at` of them."""
+    store = opened(path)
+    city = City(store)
+    hall = dataclasses.replace(city.hall, checkpoint_key=CHECKPOINT_KEY)
+    for number in range(entries):
+        with store.transaction() as tx:
+            ledger.append(tx, hall, event="e", resource=f"r/{number}", actor="a", parties=(), detail={})
+        if number + 1 == signed_at:
+            ledger.checkpoint(hall)
+    return store
+
+
+def edited(store: Store, statement: str) -> None:
+    with store.transaction() as tx:
+        tx.connection.exec_driver_sql(statement)
+
+
+REWRITTEN = "UPDATE ledger_entries SET entry = x'7b7d' WHERE position = {}"
+
+
+@pytest.mark.parametrize("signed_at", [1, 4, 7, 11, 12])
+def test_a_start_checks_what_came_since_the_signed_checkpoint(
+    tmp_path: Path, signed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = grown(tmp_path / "x.db", 12, signed_at)
+    monkeypatch.setattr(ledger, "_recompute", counted := Counted(ledger._recompute))
+    with store.read() as tx:
+        assert ledger.recheck_since(tx, CHECKPOINT_KEY.public) == 12
+    assert counted.ranges == [(signed_at, 12)]
+    if signed_at < 12:
+        edited(store, REWRITTEN.format(signed_at))
+        with refused(Reason.LEDGER_INVALID), store.read() as tx:
+            ledger.recheck_since(tx, CHECKPOINT_KEY.public)
+    store.close()
+
+
+class Counted:
+    """Passes on what it is asked, and remembers from where to where."""
+
+    def __init__(self, inner: Callable[[Tx, int, int], None]) -> None:
+        self._inner = inner
+        self.ranges: list[tuple[int, int]] = []
+
+    def __call__(self, tx: Tx, start: int, total: int) -> None:
+        self.ranges.append((start, total))
+        self._inner(tx, start, total)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        # What the root at the checkpoint is made of: 8 + 2 + 1 entries.
+        "UPDATE ledger_nodes SET hash = zeroblob(32) WHERE level = 3 AND position = 0",
+        "UPDATE ledger_nodes SET hash = zeroblob(32) WHERE level = 0 AND position = 10",
+        "DELETE FROM ledger_nodes WHERE level = 1 AND position = 4",
+        "DELETE FROM ledger_entries WHERE position > 9",
+    ],
+)
+def test_a_start_demands_the_root_that_was_signed(tmp_path: Path, statement: str) -> None:
+    store = grown(tmp_path / "x.db", 12, 11)
+    edited(store, statement)
+    with refused(Reason.LEDGER_INVALID), store.read() as tx:
+        ledger.recheck_since(tx, CHECKPOINT_KEY.public)
+    store.close()
+
+
+def test_a_start_believes_no_checkpoint_of_another_key(tmp_path: Path) -> None:
+    store = grown(tmp_path / "x.db", 5, 4)
+    with refused(Reason.LEDGER_INVALID):
+        store.demand_sound(key("somebody").public)
+    store.close()
+
+
+def test_without_a_checkpoint_a_start_checks_everything(tmp_path: Path) -> None:
+    store = grown(tmp_path / "x.db", 5, 0)
+    edited(store, REWRITTEN.format(0))
+    with refused(Reason.LEDGER_INVALID), store.read() as tx:
+        ledger.recheck_since(tx, CHECKPOINT_KEY.public)
+    store.close()
+
+
+def test_what_is_found_damaged_while_serving_serves_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start has time for one piece; the damage is in the second."""
+    monkeypatch.setattr(ledger, "_CHUNK", 4)
+    monkeypatch.setattr("exchange.store.AT_START", -1.0)
+    store = grown(tmp_path / "x.db", 12, 12)
+    edited(store, REWRITTEN.format(5))
+    store.demand_sound(CHECKPOINT_KEY.public)
+    with store.read() as tx:
+        assert ledger.size(tx) == 12
+    with refused(Reason.LEDGER_INVALID):
+        store.check(lambda _: False)
+    for use in (store.read, store.look, store.transaction):
+        with refused(Reason.LEDGER_INVALID), use():
+            pass
+    store.close()
+
+
+def test_a_check_of_a_sound_store_goes_on_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_CHUNK", 4)
+    store, pieces = grown(tmp_path / "x.db", 12, 12), []
+    for _ in range(5):
+        store.check(lambda took: pieces.append(took) is None)
+    assert len(pieces) == 3
+    with store.read() as tx:
+        assert ledger.size(tx) == 12
     store.close()

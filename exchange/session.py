@@ -1,0 +1,171 @@
+"""A transaction on one connection of the driver, and the statements that are run on it.
+
+SQLAlchemy composes every statement, for either database. What is asked all the time it composes once
+(`Statement`), and the driver then runs the text: bringing a statement to the driver and its rows back
+costs SQLAlchemy several times as much as database and driver need themselves. What is composed for the
+occasion runs as SQLAlchemy runs it, on the same connection and in the same transaction (`connection`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.exc import DBAPIError
+
+Row = tuple[Any, ...]
+Values = Mapping[str, object]
+
+log = logging.getLogger("sluicegate.store")  # every statement's text, never its values, at level debug
+
+_WRITERS = 0x51C1CEA7E  # key of PostgreSQL's advisory lock, any number that is ours
+# How a transaction begins, by database. PostgreSQL's writers wait for the advisory lock, so each of
+# their statements sees what the writer before them committed.
+WRITE: Mapping[str, str] = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITERS})",
+}
+READ: Mapping[str, str] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"}
+LOOK: Mapping[str, str] = {}  # not at all: each statement sees the newest state
+
+
+class Statement:
+    """A statement as the driver takes it: composed once, with parameters by name.
+
+    `columns` are those that an INSERT or UPDATE sets to parameters of the same names.
+    """
+
+    def __init__(self, composed: sa.Executable, *columns: str) -> None:
+        self._composed, self._columns = composed, columns
+        self._texts: dict[str, tuple[str, tuple[str, ...] | None, dict[str, object]]] = {}
+
+    def on(self, dialect: Dialect) -> tuple[str, tuple[str, ...] | None, dict[str, object]]:
+        """Its text for that database; the order of its parameters, None where the driver takes them by
+        name; the values of those that are constants."""
+        found = self._texts.get(dialect.name)
+        if found is None:
+            compiled: Any = self._composed.compile(dialect=dialect, column_keys=self._columns or None)  # type: ignore[attr-defined]
+            order = tuple(compiled.positiontup) if compiled.positional else None
+            constants = {name: value for name, value in compiled.params.items() if value is not None}
+            found = self._texts[dialect.name] = (str(compiled), order, constants)
+        return found
+
+
+class Session:
+    """One transaction, in one thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._dialect = engine.dialect
+        self._errors: type[Exception] = engine.dialect.loaded_dbapi.Error
+        try:
+            self._lent = engine.raw_connection()
+        except self._errors as error:
+            raise DBAPIError.instance(None, None, error, self._errors, dialect=self._dialect) from error
+        self._raw: Any = self._lent.dbapi_connection
+        self._cursor: Any = self._lent.cursor()
+        self._composing: Connection | None = None
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._dialect.name
+
+    @property
+    def connection(self) -> Connection:
+        """The same transaction as SQLAlchemy's, for statements that are composed for the occasion. It is
+        committed with the session, and by nobody else."""
+        if self._composing is None:
+            self._composing = Connection(self._engine, self._lent)
+            self._composing.begin()
+        return self._composing
+
+    def rows(self, statement: Statement, values: Values) -> list[Row]:
+        """The rows that a query, or a change with RETURNING, gives. Raises SQLAlchemy's DBAPIError."""
+        text = self._run(statement, values)
+        try:
+            found: list[Row] = self._cursor.fetchall()
+        except self._errors as error:
+            raise self._translated(text, error) from error
+        return found
+
+    def one(self, statement: Statement, values: Values) -> Row | None:
+        """The first row, or None. Raises as `rows`."""
+        found = self.rows(statement, values)
+        return found[0] if found else None
+
+    def run(self, statement: Statement, values: Values) -> None:
+        """Make a change that gives nothing back. Raises as `rows`."""
+        self._run(statement, values)
+
+    def each(self, statement: Statement, many: Sequence[Values]) -> None:
+        """Make such a change with each of the values. Raises as `rows`."""
+        text, order, _ = statement.on(self._dialect)
+        log.debug("%s", text)
+        try:
+            self._cursor.executemany(text, [_given(order, {}, values) for values in many])
+        except self._errors as error:
+            raise self._translated(text, error) from error
+
+    def _run(self, statement: Statement, values: Values) -> str:
+        text, order, constants = statement.on(self._dialect)
+        log.debug("%s", text)
+        try:
+            self._cursor.execute(text, _given(order, constants, values))
+        except self._errors as error:
+            raise self._translated(text, error) from error
+        return text
+
+    def begin(self, how: Mapping[str, str]) -> None:
+        """Begin as `READ`, `WRITE` or `LOOK` say. Raises as `rows`."""
+        if how:
+            try:
+                self._cursor.execute(how[self.dialect])
+            except self._errors as error:
+                raise self._translated(how[self.dialect], error) from error
+
+    def commit(self) -> None:
+        """End it; what was changed is on the disk. Raises as `rows`."""
+        try:
+            self._raw.commit()
+        except self._errors as error:
+            raise self._translated("COMMIT", error) from error
+
+    def close(self) -> None:
+        """Give the connection back; undoes what was not committed."""
+        if self._composing is not None:
+            self._composing.close()
+        else:
+            self._lent.close()
+
+    def _translated(self, text: str, error: Exception) -> BaseException:
+        """The driver's error as SQLAlchemy's, by which both databases say the same in the same words.
+        When the connection is lost, so are probably all of them: later ones are made anew."""
+        lost = self._dialect.is_disconnect(error, self._raw, self._cursor)  # type: ignore[arg-type]
+        if lost and self._lent.dbapi_connection is not None:
+            self._lent.invalidate(error)
+            self._engine.dispose()
+        return DBAPIError.instance(
+            text, None, error, self._errors, hide_parameters=True, connection_invalidated=lost, dialect=self._dialect
+        )
+
+
+def _given(order: tuple[str, ...] | None, constants: Values, values: Values) -> object:
+    every = {**constants, **values} if constants else values
+    return every if order is None else [every[name] for name in order]
+
+
+@contextmanager
+def begun(engine: Engine, how: Mapping[str, str]) -> Iterator[Session]:
+    """A transaction, begun as `READ`, `WRITE` or `LOOK` say for this database; committed unless it raises."""
+    session = Session(engine)
+    try:
+        session.begin(how)
+        yield session
+        session.commit()
+    finally:
+        session.close()
