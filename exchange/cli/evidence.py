@@ -186,10 +186,10 @@ def ledger_erase(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: Output = Form.TABLE,
 ) -> None:
-    """Erase what an entry says, where the law demands it (a dpo of the coordination party).
+    """Erase what an entry says, where the law demands it.
 
-    Its hash stays in the tree, so all proofs stay good, and whoever kept the entry can still prove it. That you
-    erased it, and why, becomes an entry itself, which nobody erases.
+    For a dpo of the coordination party. Its hash stays in the tree, so all proofs stay good, and whoever kept the
+    entry can still prove it. That you erased it, and why, becomes an entry itself, which nobody erases.
     """
     from contracts.errors import Reason, SluicegateError
 

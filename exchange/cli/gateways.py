@@ -50,10 +50,11 @@ def gateway_new(
     issuer: Annotated[str, typer.Option(help="With --issuer-key: the department's built-in issuer.")] = "",
     issuer_key: Annotated[Path | None, typer.Option(help="Its key file.")] = None,
 ) -> None:
-    """Make a gateway's folder in this home: keys, certificate, gateway.toml.
+    """Make a gateway's folder in this home.
 
-    Prints the public half of its signing key. Back up keys/master.key: with it go all pseudonyms. Nothing is
-    registered yet; that is for an administrator of the department.
+    With keys, TLS certificate and gateway.toml. Prints the public half of its signing key. Back up
+    keys/master.key: with it go all pseudonyms. Nothing is registered yet; that is for an administrator of the
+    department.
     """
     from exchange.config import GatewaySettings
     from exchange.gateways import create
@@ -103,7 +104,10 @@ def gateway_register(
 def gateway_replace(
     context: typer.Context, name: Name, address: Address, ca: Authority, output: Output = Form.TABLE
 ) -> None:
-    """Say that a registered gateway is reached elsewhere, or by another TLS authority (your administrator)."""
+    """Move a registered gateway (your administrator).
+
+    To another address, or another TLS authority; the signing key must be certified with that before.
+    """
     _registered(context, name, address, ca, output, replace=True)
 
 
@@ -125,7 +129,11 @@ def _registered(context: typer.Context, name: str, address: str, ca: Path, outpu
 
 @gateway_app.command("list")
 def gateway_list(context: typer.Context, output: Output = Form.TABLE) -> None:
-    """The gateways of your department, and until when each is certified for where it is."""
+    """The gateways of your department.
+
+    And until when the department's root certifies each with the TLS authority that it is registered with: consumers
+    fetch nowhere else.
+    """
     import msgspec
 
     from exchange.gateways import listed
@@ -147,9 +155,9 @@ def gateway_run(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Needed when this home has several.", metavar="[GATEWAY]")] = None,
 ) -> None:
-    """Run one gateway in this process until SIGTERM or Ctrl-C; for a service.
+    """Run one gateway in this process.
 
-    Prints `ready ADDRESS` once it serves, and logs to standard error.
+    For a service: until SIGTERM or Ctrl-C. Prints `ready ADDRESS` once it serves, and logs to standard error.
     """
     from exchange import app
 

@@ -158,7 +158,7 @@ def party_add(
         show_json(made.as_json())
         return
     say(made.name)
-    note("every trust file that is to believe it needs its root key: sluicegate trust add")
+    note("every trust file that is to believe it needs its root key: sluicegate trust add --file trust.yaml")
 
 
 @party_app.command("person")
@@ -305,7 +305,7 @@ def key_rotate(
 @key_app.command("revoke")
 def key_revoke(
     context: typer.Context,
-    kid: Annotated[str, typer.Argument(help="The key's id.", metavar="KEY")],
+    kid: Annotated[str, typer.Argument(help="Its id, or its full name: parties/p/keys/...", metavar="KEY")],
     reason: Annotated[str, typer.Option(help="Why.")],
     root: Annotated[Path, typer.Option(help="Your party's root key file.", metavar="FILE")],
     output: Output = Form.TABLE,

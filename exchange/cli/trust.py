@@ -65,7 +65,10 @@ def trust_add(
 
 @trust_app.command("remove")
 def trust_remove(context: typer.Context, party: Party, file: File = None) -> None:
-    """Believe a party no more: nothing that it signed counts, old evidence either."""
+    """Believe a party no more.
+
+    Nothing that it signed counts then, old evidence either.
+    """
     from exchange import trusting
 
     path = _file(context, file)
