@@ -53,7 +53,7 @@ class Made:
 
 def passphrase(path: Path) -> bytes:
     """The passphrase in a private file. Raises CONFIG_UNSAFE when others could read it or it is short."""
-    check_private(path, personal=True)
+    check_private(path, folder_shared=True)
     secret = path.read_bytes()[:4096].strip()
     if len(secret) < SHORTEST:
         raise SluicegateError(Reason.CONFIG_UNSAFE, f"a backup's passphrase has at least {SHORTEST} characters")

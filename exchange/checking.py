@@ -186,7 +186,7 @@ def _profiles(home: Home) -> Iterator[Finding]:
 def _profile(where: str, profile: Profile) -> Iterator[Finding]:
     for key in (profile.signing_key, profile.requester_key, profile.holder_key):
         if key is not None:
-            yield from _tried(where, partial(config.read_key, key, personal=True))
+            yield from _tried(where, partial(config.read_key, key))
     if profile.trust is None:
         yield Finding("error", where, "names no trust file: nothing it receives can be verified")
     else:
@@ -199,14 +199,14 @@ def _profile(where: str, profile: Profile) -> Iterator[Finding]:
         yield Finding("weak", where, "unsafe_plaintext is on: calls and tokens are not encrypted")
     if profile.checkpoint is None:
         yield Finding("weak", where, "remembers no checkpoint: a ledger that was rewound would go unnoticed")
-    yield from _token(where, profile.token, personal=True)
+    yield from _token(where, profile.token)
 
 
-def _token(where: str, token: TokenSettings, *, personal: bool = False) -> Iterator[Finding]:
+def _token(where: str, token: TokenSettings) -> Iterator[Finding]:
     if token.file is not None:
-        yield from _tried(where, partial(config.check_private, token.file, personal=personal))
+        yield from _tried(where, partial(config.check_private, token.file))
     elif token.issuer_key is not None:
-        yield from _tried(where, partial(config.read_key, token.issuer_key, personal=personal))
+        yield from _tried(where, partial(config.read_key, token.issuer_key))
         yield Finding("weak", where, "holds the issuer key of its party (built-in issuer): use an identity provider")
     elif not token.command:
         yield Finding("error", where, "names no token file, command or issuer key: it cannot call the exchange")

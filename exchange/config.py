@@ -341,10 +341,10 @@ def loopback(address: str) -> bool:
     return address.startswith(_LOOPBACK)
 
 
-def check_private(path: Path, *, personal: bool = False) -> None:
-    """Refuse a secret that others could read: 0600 or tighter, in a folder of 0700 or tighter. A `personal`
-    one, of a person and not of a server, may lie in a folder that others can enter: they can neither read
-    nor replace it there."""
+def check_private(path: Path, *, folder_shared: bool = False) -> None:
+    """Refuse a secret that others could read: 0600 or tighter, in a folder of 0700 or tighter. With
+    `folder_shared`, for what is no key, the folder may be one that others can enter but not write to: they can
+    neither read nor replace it there."""
     try:
         mode, folder = path.stat().st_mode, path.parent.stat().st_mode
     except OSError as error:
@@ -353,19 +353,19 @@ def check_private(path: Path, *, personal: bool = False) -> None:
         raise SluicegateError(Reason.CONFIG_UNSAFE, f"{path} is not a regular file")
     if mode & 0o077:
         raise SluicegateError(Reason.CONFIG_UNSAFE, f"{path} can be read by others; run chmod 600 on it")
-    _check_folder(path.parent, folder, personal)
+    _check_folder(path.parent, folder, shared=folder_shared)
 
 
-def _check_folder(folder: Path, mode: int, personal: bool) -> None:
-    if personal and mode & 0o022:
+def _check_folder(folder: Path, mode: int, *, shared: bool = False) -> None:
+    if shared and mode & 0o022:
         told = f"others can write to the folder {folder}; run chmod go-w on it, or choose another"
         raise SluicegateError(Reason.CONFIG_UNSAFE, told)
-    if not personal and mode & 0o077:
-        told = f"the folder {folder} is open to others; run chmod 700 on it, or choose another"
+    if not shared and mode & 0o077:
+        told = f"the folder {folder} is open to others; run chmod 700 on it, or keep keys in a new one of their own"
         raise SluicegateError(Reason.CONFIG_UNSAFE, told)
 
 
-def write_private(path: Path, raw: bytes, *, personal: bool = False) -> None:
+def write_private(path: Path, raw: bytes) -> None:
     """Write a secret: a new file 0600, synced, in a folder 0700 that is made if need be.
 
     Never overwrites (ALREADY_EXISTS). A folder that is there stays as it is, so one that would be refused
@@ -374,7 +374,7 @@ def write_private(path: Path, raw: bytes, *, personal: bool = False) -> None:
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, mode=0o700)
-        _check_folder(path.parent, path.parent.stat().st_mode, personal)
+        _check_folder(path.parent, path.parent.stat().st_mode)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         raise SluicegateError(Reason.ALREADY_EXISTS, f"{path} exists; a key is never overwritten") from None
@@ -386,14 +386,14 @@ def write_private(path: Path, raw: bytes, *, personal: bool = False) -> None:
         os.fsync(file.fileno())
 
 
-def write_key(path: Path, key: SigningKey, *, personal: bool = False) -> None:
+def write_key(path: Path, key: SigningKey) -> None:
     """Write a private key file (JWK)."""
-    write_private(path, json.dumps(key.unsafe_private_jwk(), indent=1).encode() + b"\n", personal=personal)
+    write_private(path, json.dumps(key.unsafe_private_jwk(), indent=1).encode() + b"\n")
 
 
-def read_key(path: Path, *, personal: bool = False) -> SigningKey:
+def read_key(path: Path) -> SigningKey:
     """Read a private key file. Raises CONFIG_UNSAFE when it lies open, CONFIG_INVALID when it is none."""
-    check_private(path, personal=personal)
+    check_private(path)
     try:
         return SigningKey.from_jwk(json.loads(path.read_bytes()[:MAX_FILE]))
     except (ValueError, AttributeError, TypeError, RecursionError, SluicegateError):

@@ -43,18 +43,15 @@ SERVICE_CONFIG = json.dumps(
 
 
 class TokenSource:
-    """Bearer tokens as the settings say, fetched again a minute before they expire. Safe for many threads.
-    `personal`: the files are a person's, not a server's (`config.check_private`)."""
+    """Bearer tokens as the settings say, fetched again a minute before they expire. Safe for many threads."""
 
     def __init__(
         self,
         settings: TokenSettings,
         subject: str,
         clock: Callable[[], float] = time.time,
-        *,
-        personal: bool = False,
     ) -> None:
-        self._settings, self._subject, self._clock, self._personal = settings, subject, clock, personal
+        self._settings, self._subject, self._clock = settings, subject, clock
         self._token, self._expires = "", 0.0
         self._lock = threading.Lock()
 
@@ -77,7 +74,7 @@ class TokenSource:
     def _fetch(self) -> str:
         settings = self._settings
         if settings.file is not None:
-            check_private(settings.file, personal=self._personal)
+            check_private(settings.file)
             return settings.file.read_bytes().decode(errors="replace").strip()
         if settings.command:
             try:
@@ -93,7 +90,7 @@ class TokenSource:
             return done.stdout.decode(errors="replace").strip()
         if settings.issuer_key is not None:
             return identity.mint(
-                read_key(settings.issuer_key, personal=self._personal),
+                read_key(settings.issuer_key),
                 issuer=settings.issuer,
                 subject=self._subject,
                 audience=settings.audience,
@@ -146,7 +143,7 @@ class Connection:
         return cls(
             profile.endpoint,
             ca=profile.ca,
-            token=TokenSource(profile.token, profile.subject, personal=True),
+            token=TokenSource(profile.token, profile.subject),
             timeout=profile.timeout,
             unsafe_plaintext=profile.unsafe_plaintext,
             named_by=f"the profile of {profile.subject}",

@@ -73,14 +73,14 @@ def rotate(
     setting, path = f"{which}_key", getattr(profile, f"{which}_key")
     if path is None:
         raise SluicegateError(Reason.CONFIG_INVALID, f"the profile {name} has no {setting}: make one with key new")
-    old = config.read_key(path, personal=True)
+    old = config.read_key(path)
     if admin is None or root is None:
         signer, use = None, None
     else:
-        signer, use = config.read_key(root, personal=True), _use(admin, profile, old)
+        signer, use = config.read_key(root), _use(admin, profile, old)
     new = SigningKey.from_seed(os.urandom(32))
     file = home.profile_file(name).parent / "keys" / f"{name}.{which}.{new.kid[:8]}.jwk"
-    config.write_key(file, new, personal=True)
+    config.write_key(file, new)
     signed, until = None, ""
     try:
         if signer is not None and use is not None and admin is not None:

@@ -46,7 +46,7 @@ def _key(profile: Profile, path: Path | None, which: str) -> SigningKey:
             f"the profile of {profile.subject} names no {which}: make one with sluicegate key new, have your party's "
             "admin certify it, and name it in the profile",
         )
-    return read_key(path, personal=True)
+    return read_key(path)
 
 
 def _own_key(profile: Profile) -> SigningKey:

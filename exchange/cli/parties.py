@@ -85,7 +85,7 @@ def token(
     chosen = state(context)
     if show:
         profile = chosen.profile()
-        print(TokenSource(profile.token, profile.subject, personal=True)())
+        print(TokenSource(profile.token, profile.subject)())
         return
     with chosen.connect() as exchange:
         me = exchange.whoami()
@@ -200,7 +200,7 @@ def key_new(
         note(f"{path} holds a master key; keep a copy in a safe place: with it go all pseudonyms")
         return
     key = SigningKey.from_seed(os.urandom(32))
-    write_key(path, key, personal=True)
+    write_key(path, key)
     print(jwk_text(key.public))
     note(f"{path} holds the private key {key.kid}")
 
@@ -249,7 +249,7 @@ def key_certify(
         days=days,
         tls_certificate=digest_bytes(tls_certificate.read_bytes()) if tls_certificate is not None else None,
     )
-    signed = sign(Kind.KEY, statement, read_key(root, personal=True))
+    signed = sign(Kind.KEY, statement, read_key(root))
     with chosen.connect() as exchange:
         made = exchange.register_key(signed)
     told = gateways.tell(chosen.home(), statement.party, certified.kid, signed) if use is KeyUse.approver else ()
@@ -319,7 +319,7 @@ def key_revoke(
     chosen = state(context)
     revocation = rotating.revocation(chosen.profile().party, last(kid), reason)
     with chosen.connect() as exchange:
-        made = exchange.register_key(sign(Kind.REVOCATION, revocation, read_key(root, personal=True)))
+        made = exchange.register_key(sign(Kind.REVOCATION, revocation, read_key(root)))
     if output is Form.JSON:
         show_json(made.as_json())
         return

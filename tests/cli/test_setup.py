@@ -152,30 +152,24 @@ def test_a_key_is_not_put_where_others_can_look(still: Commands, tmp_path: Path)
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o775)
-    assert "chmod go-w" in still("key", "new", shared / "me.jwk", code=2).err
+    assert "chmod 700" in still("key", "new", shared / "me.jwk", code=2).err
     assert not list(shared.iterdir())
     assert stat.S_IMODE(shared.stat().st_mode) == 0o775
 
 
-def test_an_ordinary_folder_does_for_what_is_mine(still: Commands, tmp_path: Path) -> None:
-    """0755, as a folder is unless one does something about it: keys, passphrases and tokens there are 0600."""
+def test_an_ordinary_folder_does_for_a_passphrase_but_not_for_keys(still: Commands, tmp_path: Path) -> None:
+    """0755, as a folder is unless one does something about it."""
     ordinary = tmp_path / "ordinary"
     ordinary.mkdir()
     ordinary.chmod(0o755)
-    still("key", "new", ordinary / "me.jwk")
     (ordinary / "passphrase").write_text("correct horse battery")
-    (ordinary / "token").write_text(token := still("token", "--show", "--as", "planner").out)
-    for name in ("passphrase", "token"):
-        (ordinary / name).chmod(0o600)
+    (ordinary / "passphrase").chmod(0o600)
     still("backup", ordinary / "backup", "--passphrase-file", ordinary / "passphrase")
-    words = ["profile", "add", "me", "--party", "metro-lines", "--subject", "me@metro.example", "--endpoint", "e:1"]
-    words += ["--trust", still.home / "trust.yaml", "--token-file", ordinary / "token"]
-    still(*words, "--signing-key", ordinary / "me.jwk")
-    assert still("token", "--show", "--as", "me").out == token
-    assert [row for row in still("config", "check").rows if row[0] == "error"] == []
+    said = still("key", "new", ordinary / "me.jwk", code=2).err
+    assert "keep keys in a new one of their own" in said
+    still("key", "new", ordinary / "keys" / "me.jwk")
+    assert stat.S_IMODE((ordinary / "keys").stat().st_mode) == 0o700
     ordinary.chmod(0o777)
-    assert "chmod go-w" in still("token", "--show", "--as", "me", code=2).err
-    assert "chmod go-w" in still("config", "check", code=2).out
     assert "chmod go-w" in still("backup", tmp_path / "b", "--passphrase-file", ordinary / "passphrase", code=2).err
 
 

@@ -85,19 +85,11 @@ def test_every_user_of_an_open_issuer_key_is_named(home: Home) -> None:
     assert {where for where, _ in told(home, "error")} == {GATE, "profile dpo", "profile steward"}
 
 
-@pytest.mark.parametrize("folder", [".", "exchange/keys", f"gateways/{GATE}/keys"])
+@pytest.mark.parametrize("folder", [".", "exchange/keys", f"gateways/{GATE}/keys", "profiles/keys"])
 def test_a_folder_of_secrets_that_others_may_enter(home: Home, folder: str) -> None:
     (home.root / folder).chmod(0o755)
     assert all("700" in message for _, message in told(home, "error"))
     assert told(home, "error")
-
-
-def test_a_folder_of_a_persons_secrets_that_others_may_write_to(home: Home) -> None:
-    (home.root / "profiles/keys").chmod(0o755)
-    assert not told(home, "error")
-    (home.root / "profiles/keys").chmod(0o775)
-    assert told(home, "error")
-    assert all("go-w" in message for _, message in told(home, "error"))
 
 
 @pytest.mark.parametrize(

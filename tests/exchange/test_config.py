@@ -275,31 +275,26 @@ def test_a_secret_in_a_loose_folder_is_refused(private: Path, bits: int) -> None
 
 
 @pytest.mark.parametrize("bits", [0o755, 0o711, 0o750])
-def test_a_secret_of_a_person_may_lie_where_others_can_only_look(tmp_path: Path, bits: int) -> None:
+def test_what_is_no_key_may_lie_where_others_can_only_look(tmp_path: Path, bits: int) -> None:
     """They can neither read a file of 0600 there nor put another in its place."""
     ordinary = tmp_path / "ordinary"
-    ordinary.mkdir()
+    ordinary.mkdir(mode=0o700)
+    config.write_private(path := ordinary / "passphrase", b"correct horse")
     ordinary.chmod(bits)
-    path, key = ordinary / "a.jwk", SigningKey.from_seed(b"a" * 32)
-    config.write_key(path, key, personal=True)
-    assert mode(path) == 0o600
-    assert config.read_key(path, personal=True).kid == key.kid
+    config.check_private(path, folder_shared=True)
     path.chmod(0o640)
     with refused(Reason.CONFIG_UNSAFE):
-        config.read_key(path, personal=True)
+        config.check_private(path, folder_shared=True)
 
 
 @pytest.mark.parametrize("bits", [0o775, 0o757, 0o720, 0o702, 0o1777])
-def test_a_secret_of_a_person_does_not_lie_where_others_can_put_another(tmp_path: Path, bits: int) -> None:
+def test_nothing_secret_lies_where_others_can_put_another(tmp_path: Path, bits: int) -> None:
     writable = tmp_path / "writable"
     writable.mkdir(mode=0o700)
-    config.write_key(writable / "a.jwk", SigningKey.from_seed(b"a" * 32), personal=True)
+    config.write_private(writable / "passphrase", b"correct horse")
     writable.chmod(bits)
     with pytest.raises(SluicegateError, match=r"CONFIG_UNSAFE: .*chmod go-w"):
-        config.read_key(writable / "a.jwk", personal=True)
-    with pytest.raises(SluicegateError, match=r"CONFIG_UNSAFE: .*chmod go-w"):
-        config.write_key(writable / "b.jwk", SigningKey.from_seed(b"b" * 32), personal=True)
-    assert not (writable / "b.jwk").exists()
+        config.check_private(writable / "passphrase", folder_shared=True)
 
 
 def test_what_is_no_regular_file_is_refused(private: Path) -> None:
