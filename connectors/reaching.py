@@ -37,7 +37,8 @@ def unreachable(where: str, text: str, *, authority: str) -> SluicegateError:
     if any(word in words for word in _NOBODY):
         return SluicegateError(
             Reason.UNAVAILABLE,
-            f"{where} cannot be reached: nobody answers there",
-            remedy="check the address, and that it is up (sluicegate up runs all of a home), then repeat",
+            # Of a host with several addresses the transport tells the last failure alone.
+            f"{where} cannot be reached: nobody answers there, or with a TLS certificate that is not trusted",
+            remedy=f"check that it is up (sluicegate up runs all of a home), the address, and {authority}; then repeat",
         )
     return SluicegateError(Reason.UNAVAILABLE, f"{where} cannot be reached, or the connection to it broke")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,11 @@ class Exchanges:
 
     folder: Path
     running: list[Served] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def start(self, source: Path, *, started: bool = True, **changes: Any) -> Served:
         """Serve a copy of that home, with some of its settings changed."""
-        home = Home(self.folder / f"home-{len(self.running)}")
+        home = Home(self.folder / f"home-{next(self._numbers)}")
         shutil.copytree(source, home.root)
         settings = replace(config.load(home.exchange, ExchangeSettings), **{"listen": "127.0.0.1:0", **changes})
         served = Served(home, settings, exchange_server(settings))
