@@ -28,13 +28,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.pull import end
 from contracts import evidence as law
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
-from exchange import evidence, processes
+from exchange import evidence, processes, signing
 from exchange.home import Founder
 from exchange.pulling import digest_by_receipt
+from exchange.views import Transfer
 from tests.e2e.city import CONTRACTS, ROOT, City, eventually
 from tests.e2e.conftest import people
 
@@ -264,11 +266,22 @@ class Day:
             else:
                 assert runs[name].state == state
         self.city.ledger_verifies("analyst", "keeper", "auditor")
-        eventually(lambda: self._settled(), "every transfer is settled", seconds=45)
+        self._end_what_was_left()
+        eventually(lambda: not self._serving(), "every transfer is settled", seconds=45)
         self._papers_agree()
 
-    def _settled(self) -> bool:
-        return all(run.state != "SERVING" for run in self.city.exchange("analyst").transfers())
+    def _serving(self) -> list[Transfer]:
+        return [run for run in self.city.exchange("analyst").transfers() if run.state == "SERVING"]
+
+    def _end_what_was_left(self) -> None:
+        """A consumer that was struck after the gateway announced its release, but before it wrote down which,
+        pulls anew. The transfer that it forgot stays open as long as its grant, unless it says that it is over."""
+        analyst = self.city.exchange("analyst")
+        for left in self._serving():
+            run = analyst.transfer(left.name)
+            if run.grant is not None:
+                signed = signing.ticket(analyst.profile, run, analyst.verified(run.agreement))
+                end(run.gateway_address, run.gateway_ca_certificate.encode(), signed)
 
     def _papers_agree(self) -> None:
         analyst = self.city.exchange("analyst")
