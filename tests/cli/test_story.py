@@ -563,7 +563,7 @@ def test_nobody_answers(cli: Commands, still: Commands) -> None:
         "the exchange at localhost:9, as the profile of steward@health.example says, cannot be reached: nobody answers"
     )
     assert told in said.err
-    assert "What to do: check the address, and that it is up (sluicegate up" in said.err
+    assert "What to do: check that it is up (sluicegate up" in said.err
 
 
 def test_the_contract_of_the_examples_is_the_one_that_runs(cli: Commands) -> None:
