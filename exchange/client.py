@@ -28,13 +28,12 @@ from typing import Literal
 
 from contracts.agreement import Approval, VerifiedAgreement, verify_bundle
 from contracts.envelope import Envelope
-from contracts.errors import Reason, SluicegateError
 from contracts.evidence import EvidenceBundle
 from contracts.instants import epoch
 from contracts.trust import TrustFile
 from exchange import evidence, home, signing, stopping, views
 from exchange.calling import Calls, fresh_id
-from exchange.config import Profile
+from exchange.config import Profile, demand_vacant
 from exchange.pulling import Pulled, pull
 from exchange.stopping import Place, Told
 from exchange.v1 import agreement_pb2 as ag
@@ -267,6 +266,6 @@ class Exchange(Calls):
         not extend what this profile saw before (what was collected is written nevertheless).
         """
         out = None if to is None else Path(to)
-        if out is not None and not overwrite and (out.exists() or out.is_symlink()):
-            raise SluicegateError(Reason.SINK_FAILED, f"{out} exists; move it away, or say that it may be replaced")
+        if out is not None:
+            demand_vacant(out, overwrite=overwrite)
         return evidence.witness(self, self.transfer(transfer).name, out=out, checkpoint=checkpoint)

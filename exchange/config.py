@@ -400,6 +400,27 @@ def read_key(path: Path) -> SigningKey:
         raise SluicegateError(Reason.CONFIG_INVALID, f"{path} does not hold an Ed25519 private key (JWK)") from None
 
 
+def read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
+    """A certificate and its private key, both PEM; whether they belong together is not looked at. Raises
+    CONFIG_UNSAFE for a key that others can read, CONFIG_INVALID for what cannot be read."""
+    check_private(key)
+    try:
+        return certificate.read_bytes(), key.read_bytes()
+    except OSError as error:
+        raise SluicegateError(
+            Reason.CONFIG_INVALID, f"cannot read {error.filename}, a certificate or its key: {error.strerror}"
+        ) from None
+
+
+def demand_vacant(*paths: Path, overwrite: bool) -> None:
+    """Refuse to replace a file without being told to: asked before anything is done. Raises SINK_FAILED."""
+    for path in paths:
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise SluicegateError(
+                Reason.SINK_FAILED, f"{path} exists; move it away, or replace it with --overwrite (`overwrite`)"
+            )
+
+
 def write_private_file(path: Path, raw: bytes) -> None:
     """Write or replace a file that only its owner may read, whole or not at all; its folder stays as it is."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")

@@ -45,12 +45,7 @@ SERVICE_CONFIG = json.dumps(
 class TokenSource:
     """Bearer tokens as the settings say, fetched again a minute before they expire. Safe for many threads."""
 
-    def __init__(
-        self,
-        settings: TokenSettings,
-        subject: str,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: TokenSettings, subject: str, clock: Callable[[], float] = time.time) -> None:
         self._settings, self._subject, self._clock = settings, subject, clock
         self._token, self._expires = "", 0.0
         self._lock = threading.Lock()

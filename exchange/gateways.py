@@ -83,8 +83,7 @@ def create(
 
 
 def _pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
-    config.check_private(key)
-    found = certificate.read_bytes(), key.read_bytes()
+    found = config.read_pair(certificate, key)
     tls.check_pair(*found)
     return found
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from contracts import merkle, trust
 from contracts.canonical import canonical
 from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, PublicKey, claimed_kid, sign, verify
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError, printable
 from contracts.instants import epoch, rfc3339
 from contracts.policy import inputs
 from contracts.policy.engine import Action
@@ -153,7 +153,7 @@ def refused(
 
 def _write(tx: Tx, *, entropy: Entropy, now: int, entry: Mapping[str, Any]) -> int:
     salt, concerned = entropy(SALT_BYTES), sorted(set(entry["parties"]))
-    resource = _printable(entry["resource"])
+    resource = printable(entry["resource"][:_LONGEST_NAME])  # a refused call may have named anything at all
     raw = canonical({**entry, "resource": resource, "parties": concerned, "at": rfc3339(now)})
     leaf = merkle.leaf_hash(salt, raw)
     row = {"leaf": leaf, "salt": salt, "entry": raw, "event": entry["event"], "resource": resource, "created": now}
@@ -163,11 +163,6 @@ def _write(tx: Tx, *, entropy: Entropy, now: int, entry: Mapping[str, Any]) -> i
     nodes = merkle.append(_reader(tx), position, leaf)
     tx.session.each(_NODE, [{"level": level, "position": index, "hash": value} for level, index, value in nodes])
     return int(position)
-
-
-def _printable(name: str) -> str:
-    # A refused call may have named anything at all.
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:_LONGEST_NAME])
 
 
 # --- the tree
@@ -388,7 +383,7 @@ def entries(
     paging.checked_size(page_size)
     conditions = _visible(hall, principal)
     if resource:
-        conditions.append(ledger_entries.c.resource == _printable(resource))
+        conditions.append(ledger_entries.c.resource == printable(resource[:_LONGEST_NAME]))
     with hall.store.read() as tx:
 
         def fetch(after: str | None, limit: int) -> Sequence[Entry]:

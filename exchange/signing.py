@@ -31,7 +31,7 @@ from contracts.instants import rfc3339
 from contracts.receipt import Acknowledgement, Proof, Receipt
 from contracts.trust import Keys, Use
 from exchange import evidence, views
-from exchange.config import Profile, check_private, read_key
+from exchange.config import Profile, read_key, read_pair
 from exchange.names import last
 
 
@@ -85,13 +85,7 @@ def gateway_pair(profile: Profile) -> tls.ClientPair | None:
     that others can read, CONFIG_INVALID for what is no pair."""
     if profile.gateway_certificate is None or profile.gateway_key is None:
         return None
-    check_private(profile.gateway_key)
-    try:
-        return tls.ClientPair(profile.gateway_certificate.read_bytes(), profile.gateway_key.read_bytes())
-    except OSError as error:
-        raise SluicegateError(
-            Reason.CONFIG_INVALID, f"cannot read the certificate for gateways: {error.strerror}"
-        ) from None
+    return tls.ClientPair(*read_pair(profile.gateway_certificate, profile.gateway_key))
 
 
 def contract_statement(profile: Profile, document: bytes, signed: Envelope | None = None) -> Envelope:

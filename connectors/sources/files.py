@@ -49,7 +49,7 @@ class FileSource:
         if not Path(settings.path).name:
             raise SluicegateError(Reason.CONFIG_INVALID, "the path of a source is empty or the root of the machine")
         self._settings = settings
-        self._stated = {name: Text.stated(polars_type(spelling)) for name, spelling in settings.columns.items()}
+        self._stated = {name: Text(polars_type(spelling)) for name, spelling in settings.columns.items()}
         self._declared = {field.name: field.logical_type for field in fields}
 
     @property

@@ -52,11 +52,6 @@ class Text:
     offset: bool = False
 
     @classmethod
-    def stated(cls, dtype: pl.DataType) -> Text:
-        """Of a type that the configuration states."""
-        return cls(dtype)
-
-    @classmethod
     def declared(cls, logical_type: str) -> Text:
         """Of a contract's logical type; text for one that a flat column cannot have."""
         return cls(LOGICAL.get(logical_type, pl.String()))
@@ -109,9 +104,7 @@ class Text:
             case pl.Datetime(time_unit=unit, time_zone=zone):
                 return self._moment(_cell(name), unit, zone, strict)
         cell = _cell(name)
-        spelled = self._spelled(cell)
-        if strict:
-            spelled = pl.when(cell.is_not_null() & spelled.is_null()).then(pl.lit(_NO_CELL)).otherwise(spelled)
+        spelled = _or_stumble(cell, self._spelled(cell)) if strict else self._spelled(cell)
         match self.dtype:
             case pl.Date():
                 return spelled.str.strptime(pl.Date(), "%Y-%m-%d", strict=strict)
@@ -150,7 +143,7 @@ class Text:
             allowed &= offset.is_null()
         spelled = pl.when(allowed).then(spelled)
         if strict:
-            spelled = pl.when(cell.is_not_null() & spelled.is_null()).then(pl.lit(_NO_CELL)).otherwise(spelled)
+            spelled = _or_stumble(cell, spelled)
         if zone is None:
             return spelled.str.strptime(pl.Datetime(unit), _MOMENT, strict=strict)
         hours = offset.str.replace(":", "", literal=True).str.replace("^(?:[zZ]|UTC)$", "+0000")
@@ -180,6 +173,11 @@ def _cell(name: str) -> pl.Expr:
     """A cell without blanks around it; null if nothing is left."""
     bare = pl.col(name).str.strip_chars(" \t")
     return pl.when(bare != "").then(bare).alias(name)
+
+
+def _or_stumble(cell: pl.Expr, spelled: pl.Expr) -> pl.Expr:
+    """The spelling; where a cell has none, what fits no type, so that reading it fails and tells nothing."""
+    return pl.when(cell.is_not_null() & spelled.is_null()).then(pl.lit(_NO_CELL)).otherwise(spelled)
 
 
 def _clock(groups: pl.Expr, at: int) -> pl.Expr:

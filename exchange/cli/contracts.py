@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exchange.cli.output import Form, Output, Overwrite, demand_vacant, facts, note, say, show_json, show_table
+from exchange.cli.output import Form, Output, Overwrite, facts, note, say, show_json, show_table
 from exchange.cli.progress import stages
 from exchange.cli.sources import Columns, Nulls, Separator
 from exchange.cli.state import state
@@ -124,6 +124,7 @@ def contract_sign(
     """
     from contracts import lint
     from exchange import signing
+    from exchange.config import demand_vacant
 
     demand_vacant(out, overwrite=overwrite)
     raw = _read(file)
@@ -140,6 +141,7 @@ def contract_strip(
 ) -> None:
     """Write a copy without private examples and internal hosts."""
     from contracts import odcs
+    from exchange.config import demand_vacant
 
     demand_vacant(out, overwrite=overwrite)
     out.write_bytes(odcs.strip(_read(file), name=str(file)))

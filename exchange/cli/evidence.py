@@ -12,7 +12,6 @@ from exchange.cli.output import (
     Limit,
     Output,
     Overwrite,
-    demand_vacant,
     note,
     say,
     shortened,
@@ -128,10 +127,9 @@ def evidence_export(
     """
     from contracts.envelope import Envelope
 
-    demand_vacant(out, overwrite=overwrite)
     earlier = None if checkpoint is None else Envelope.from_bytes(checkpoint.read_bytes())
     with state(context).connect() as exchange:
-        exchange.evidence(transfer, to=out, overwrite=True, checkpoint=earlier)
+        exchange.evidence(transfer, to=out, overwrite=overwrite, checkpoint=earlier)
     say(str(out))
     note(f"anyone with the trust file can check it: sluicegate verify {out} --trust trust.yaml")
 

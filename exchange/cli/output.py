@@ -11,7 +11,6 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -149,15 +148,6 @@ def _folded(head: str, text: str) -> str:
         text, room, initial_indent=head, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(folded) or head
-
-
-def demand_vacant(*paths: Path, overwrite: bool) -> None:
-    """Refuse to replace a file without being told to: asked before anything is done. Raises SINK_FAILED."""
-    from contracts.errors import Reason, SluicegateError
-
-    for path in paths:
-        if not overwrite and (path.exists() or path.is_symlink()):
-            raise SluicegateError(Reason.SINK_FAILED, f"{path} exists; move it away, or replace it with --overwrite")
 
 
 def say(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exchange.cli import progress as progresses
-from exchange.cli.output import Form, Limit, Output, Overwrite, demand_vacant, facts, listing, note, say, show_json
+from exchange.cli.output import Form, Limit, Output, Overwrite, facts, listing, note, say, show_json
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def ticket(
     GetFlightInfo with the file's bytes as command, then DoGet for each endpoint, within ten minutes.
     The certificate to trust is written beside it as FILE.ca.pem.
     """
-    from exchange.config import write_private_file
+    from exchange.config import demand_vacant, write_private_file
 
     certificate = out.with_name(out.name + ".ca.pem")
     demand_vacant(out, certificate, overwrite=overwrite)
