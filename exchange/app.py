@@ -246,7 +246,8 @@ def run(process: Process, *, with_parent: bool) -> None:
     if with_parent:
         threading.Thread(target=_until_closed, args=(done,), daemon=True).start()
     print(f"ready {process.start()}", flush=True)  # noqa: T201 - the parent waits for this line
-    done.wait()
+    while not done.wait(1.0):  # a signal that comes just as a wait without end begins would wake nobody
+        pass
     process.stop()
 
 
