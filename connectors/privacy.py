@@ -88,16 +88,23 @@ def layout(plan: Plan) -> Layout:
 
 
 def with_hashes(
-    frame: pl.LazyFrame, plan: Plan, secrets: masking.MaskingSecrets, places: Layout, key: ReleaseKey
+    frame: pl.LazyFrame,
+    plan: Plan,
+    secrets: masking.MaskingSecrets,
+    places: Layout,
+    key: ReleaseKey,
+    *,
+    beside: Iterable[pl.Expr] = (),
 ) -> pl.LazyFrame:
     """The outgoing columns of a plan, and the hash columns of `places` behind them. The entity's hash is
-    of its normalised source value, so that the value itself is nowhere in the result."""
-    beside = []
+    of its normalised source value, so that the value itself is nowhere in the result. `beside` as in
+    `masking.masked`."""
+    others = list(beside)
     if not places.entity_is_unit:
         name = plan.entity or ""
         normal = masking.normalised(pl.col(name))
-        beside.append(_hash(normal, key.number("entity")).alias(places.entity))
-    out = masking.masked(frame, plan, secrets, beside=beside)
+        others.append(_hash(normal, key.number("entity")).alias(places.entity))
+    out = masking.masked(frame, plan, secrets, beside=others)
     seed = key.number("unit")
     return out.with_columns(
         tuple_hash(plan.quasi_identifiers, key).alias(places.row),

@@ -61,6 +61,12 @@ def strip(raw: bytes, *, name: str = "contract") -> bytes:
     return written
 
 
+def inline(value: Json) -> str:
+    """A value as YAML on one line, as it stands within other text."""
+    written: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, default_flow_style=True, width=2**31)
+    return written.removesuffix("\n").removesuffix("\n...")
+
+
 def _examples(document: Json) -> Iterator[tuple[Path, str]]:
     """`examples` of every schema property, at any depth, that is not classified open."""
     schema = document.get("schema") if isinstance(document, dict) else None

@@ -158,17 +158,29 @@ def try_contract(
     that lead to no file.
     """
     contract = loaded.contract
-    if purpose is not None and purpose not in contract.purposes:
+    names = purposes_of(contract, purpose)
+    source = opened(contract, settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        return tuple(_try(contract, name, source, Path(scratch) / "spool", tell) for name in names)
+
+
+def purposes_of(contract: Contract, purpose: str | None) -> tuple[str, ...]:
+    """The purpose that is named, or all. Raises INVALID_ARGUMENT for one that is not there."""
+    if purpose is None:
+        return tuple(contract.purposes)
+    if purpose not in contract.purposes:
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, f"no such purpose: {purpose[:60]!r}; {nearest(purpose, contract.purposes)}"
         )
-    # A gateway's source may well be away for a while; here somebody named data that is to be read now.
+    return (purpose,)
+
+
+def opened(contract: Contract, settings: sources.SourceSettings) -> sources.Source:
+    """The source of these settings, read by the contract's types. Raises INVALID_ARGUMENT where there is
+    nothing: a gateway's source may well be away for a while; here somebody named data to be read now."""
     if not sources.matching(settings):
         raise _nothing(Path(settings.path))
-    source = sources.open(settings, contract.fields)
-    names = (purpose,) if purpose is not None else tuple(contract.purposes)
-    with tempfile.TemporaryDirectory() as scratch:
-        return tuple(_try(contract, name, source, Path(scratch) / "spool", tell) for name in names)
+    return sources.open(settings, contract.fields)
 
 
 def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path, tell: Callable[[str], None]) -> Tried:

@@ -111,6 +111,68 @@ def contract_test(
         raise typer.Exit(5)
 
 
+@contract_app.command("propose")
+def contract_propose(
+    file: File,
+    data: Annotated[Path, typer.Option(help="Rows to try it on: a file, a folder or a glob.", metavar="DATA")],
+    purpose: Annotated[str | None, typer.Option(help="The purpose to amend; default the only one.")] = None,
+    most_suppressed: Annotated[
+        float | None,
+        typer.Option(
+            "--max-suppression", min=0, max=0.99, help="Share of rows that may be left out; default the contract's."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the amended contract.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="parquet, csv, ndjson or arrow.")] = None,
+    column: Columns = None,
+    separator: Separator = ",",
+    null: Nulls = None,
+    overwrite: Overwrite = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Find the coarser masks that meet the bounds at the least loss.
+
+    Every combination of coarser steps that could win is measured on the data. The amended contract is tried in
+    the real pipeline and written as the next version, comments and all, for you to read and publish. Loss is
+    the mean over all quasi-identifiers of all rows: 0 as it was, 1 nothing left. Exit code 5 when nothing
+    coarser meets the bounds.
+    """
+    from exchange.config import demand_vacant
+    from exchange.proposals import propose_contract, written
+    from exchange.trying import source_settings
+
+    if out is not None:
+        demand_vacant(out, overwrite=overwrite)
+    settings = source_settings(data, form, columns=column or (), separator=separator, null_values=null or ())
+    with stages(f"looking at {data}") as tell:
+        made = propose_contract(_load(file), settings, purpose=purpose, most_suppressed=most_suppressed, tell=tell)
+    found, after = made.proposal, made.after
+    if found is not None and out is not None:
+        out.write_bytes(made.amended)
+    if output is Form.JSON:
+        show_json(made.as_json())
+    elif found is None or after is None:
+        say(f"nothing coarser meets the bounds of {made.purpose}: lower them, send fewer fields, or suppress more rows")
+    else:
+        masks = [(name, str(written(mask))) for name, mask in found.masks.items()]
+        show_table(["field", "mask"], masks, title=f"purpose {made.purpose}: masks that meet the bounds")
+        facts(
+            Form.TABLE,
+            {
+                "loss": f"{found.loss:.3f} (the masks as they are: {found.loss_now:.3f} and bounds missed)"
+                if not made.before.passes
+                else f"{found.loss:.3f}",
+                "suppressed": f"{found.suppressed:.2%}",
+                "searched": f"{found.measured:,} of {found.nodes:,} combinations measured"
+                + ("" if found.complete else "; there may be a better one"),
+                "tried": "passes" if after.passes else "FAILS",
+                "written": str(out) if out else "nowhere; say --out FILE",
+            },
+        )
+    if after is None or not after.passes:
+        raise typer.Exit(5)
+
+
 @contract_app.command("sign")
 def contract_sign(
     context: typer.Context,

@@ -213,3 +213,40 @@ def test_only_a_department_publishes_its_own(cli: Commands) -> None:
     cli("publish", CONTRACT, "--as", "planner", code=2)  # no gateway of theirs
     assert "ROLE_MISSING" in cli("publish", CONTRACT, "--as", "planner", "--gateway", "g", code=4).err
     cli("publish", CONTRACT, "--as", "dpo", "--gateway", "nowhere", code=3)
+
+
+def test_a_proposal_is_the_next_version(still: Commands, data: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    strict, out, days = spoilt(tmp_path, "k: 20", "k: 90"), tmp_path / "next.odcs.yaml", tmp_path / "days.parquet"
+    spread = pl.col("visit_ts").dt.offset_by(pl.format("{}d", pl.row_index() % 100))
+    pl.read_parquet(data).with_columns(spread).write_parquet(days)
+    words = ("--data", days, "--purpose", "transport-planning")
+    assert "FAILS" in still("contract", "test", strict, *words, code=5).out
+    said = still("contract", "propose", strict, *words, "--out", out).out
+    assert "masks that meet the bounds" in said
+    assert "combinations measured" in said
+    assert "passes" in still("contract", "test", out, *words).out
+    before, after = strict.read_text().splitlines(), out.read_text().splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert changed[0] == ("version: 2.1.0", "version: 3.0.0")
+    assert all("mask: " in old for old, _ in changed[1:])
+    assert len(changed) > 1
+    assert "exists" in still("contract", "propose", strict, *words, "--out", out, code=2).err
+    still("contract", "lint", out)
+    found = still("contract", "propose", strict, *words, "--output", "json").json
+    assert found["passes"] is False
+    assert found["after"]["passes"] is True
+    assert set(found["proposal"]["masks"]) <= {"hospital_code", "home_postcode", "sex", "visit_ts", "birth_date"}
+    assert 0 < found["proposal"]["loss"] < 1
+
+
+def test_no_proposal_and_what_is_wrong_with_asking_for_one(still: Commands, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "next.odcs.yaml"
+    words = ("--data", data, "--purpose", "transport-planning", "--out", out)
+    said = still("contract", "propose", spoilt(tmp_path, "k: 20", "k: 5000"), *words, code=5).out
+    assert "nothing coarser meets the bounds of transport-planning" in said
+    assert not out.exists()
+    asked = still("contract", "propose", CONTRACT, "--data", data, code=2).err
+    assert "say which purpose: outbreak-monitoring, transport-planning" in asked
+    assert "no such purpose" in still("contract", "propose", CONTRACT, "--data", data, "--purpose", "x", code=2).err
