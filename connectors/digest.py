@@ -161,17 +161,33 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
 
 
 def demand_sound(batch: pa.RecordBatch) -> None:
-    """Refuse a stranger's batch that is not well-formed Arrow data: offsets and lengths in it decide what
-    memory is read, and no reader looks at them. Raises DATA_INVALID."""
+    """Refuse a stranger's batch that is not well-formed Arrow data: types, offsets and lengths in it decide
+    what memory is read, and no reader looks at them. Raises DATA_INVALID."""
     try:
         if batch.num_rows < 0:  # passes for valid, and breaks whoever counts with it
             raise pa.ArrowInvalid("fewer rows than none")
+        for values in batch.columns:
+            _demand_type(values.type)
         batch.validate(full=True)
     except pa.ArrowException as error:
         del error  # it may quote values
         raise SluicegateError(
             Reason.DATA_INVALID, "a batch is not well-formed Arrow data; do not trust who sent it"
         ) from None
+
+
+_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}  # that a decimal of so many bits has at the most
+
+
+def _demand_type(dtype: pa.DataType) -> None:
+    """Refuse a decimal of more places than digits go: it passes for valid, and a cast of it looks its power
+    of ten up beyond the end of a table. Raises ArrowInvalid."""
+    if pa.types.is_decimal(dtype) and abs(dtype.scale) > _DIGITS[dtype.bit_width]:
+        raise pa.ArrowInvalid("a decimal with too many places")
+    for index in range(dtype.num_fields):
+        _demand_type(dtype.field(index).type)
+    if pa.types.is_dictionary(dtype):
+        _demand_type(dtype.value_type)
 
 
 def _next_part(sizes: Sequence[int], index: int) -> tuple[int, int]:

@@ -309,6 +309,24 @@ def test_a_changed_csv_is_noticed(tmp_path: Path) -> None:
         assert "007" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pa.decimal128(9, 157_848_127),
+        pa.decimal128(9, -39),
+        pa.decimal32(5, 10),
+        pa.dictionary(pa.int8(), pa.decimal128(9, 39)),
+        pa.list_(pa.decimal256(9, 77)),
+    ],
+    ids=str,
+)
+def test_a_decimal_with_more_places_than_digits_go_is_refused(dtype: pa.DataType) -> None:
+    batch = pa.RecordBatch.from_arrays([pa.nulls(2, dtype)], names=["price"])
+    with pytest.raises(SluicegateError) as caught:
+        demand_sound(batch)
+    assert caught.value.reason is Reason.DATA_INVALID
+
+
 def test_a_batch_of_fewer_rows_than_none_is_refused() -> None:
     """Arrow calls it valid where there are no columns, and whoever counts what is still awaited is led astray."""
     honest = pa.RecordBatch.from_struct_array(pa.array([{}] * 4_800, pa.struct([])))
