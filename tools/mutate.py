@@ -27,6 +27,7 @@ TABLE = ROOT / "tests" / "attacks" / "mutations.yaml"
 PAGE = ROOT / "docs" / "threat-model.md"
 HEADING = "## Each defence taken out"
 BUNDLE = "contracts/policy/bundle/"
+NOTICED, SURVIVED, NO_VERDICT = "noticed", "SURVIVED", "NO VERDICT"
 NOT_COPIED = (".git", ".venv", ".tools", "build", "demo", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 
 
@@ -124,17 +125,17 @@ def run(wanted: Sequence[str]) -> int:
     survived = 0
     for number, mutation in enumerate(chosen, 1):
         begun = time.monotonic()
-        noticed = _noticed(mutation)
-        survived += not noticed
+        verdict = _verdict(mutation)
+        survived += verdict != NOTICED
         took = time.monotonic() - begun
-        word = "noticed " if noticed else "SURVIVED"
-        print(f"{number:3}/{len(chosen)} {word} {took:5.1f} s  {mutation.file}: {mutation.out}", flush=True)
+        print(f"{number:3}/{len(chosen)} {verdict:10} {took:5.1f} s  {mutation.file}: {mutation.out}", flush=True)
     print(f"{len(chosen) - survived} of {len(chosen)} noticed")
     return survived
 
 
-def _noticed(mutation: Mutation) -> bool:
-    """Whether the test fails, by its own judgement, with the mutation in a fresh copy of the tree."""
+def _verdict(mutation: Mutation) -> str:
+    """Whether the test fails, by its own judgement, with the mutation in a fresh copy of the tree. A test that
+    did not come to judge, for its set-up broke, has shown nothing."""
     with tempfile.TemporaryDirectory(prefix="sluicegate-mutation-") as folder:
         tree = Path(folder) / "tree"
         _copy(tree)
@@ -143,7 +144,10 @@ def _noticed(mutation: Mutation) -> bool:
         if mutation.file.startswith(BUNDLE):  # an unsealed bundle is refused whatever it says
             _python(tree, "tests/policy/seal_bundle.py").check_returncode()
         code, said = _pytest(tree, [mutation.test])
-        return code == 1 and any(line.startswith(f"FAILED {mutation.test}") for line in said.splitlines())
+        if code == 0:
+            return SURVIVED
+        failed = code == 1 and any(line.startswith(f"FAILED {mutation.test}") for line in said.splitlines())
+        return NOTICED if failed else NO_VERDICT
 
 
 def _copy(tree: Path) -> None:

@@ -38,11 +38,15 @@ def test_a_line_is_replaced_where_it_stands() -> None:
             mutation.applied(text)
 
 
-@pytest.mark.parametrize("instead", [HARMLESS.instead, "return bytes.fromhex(text"], ids=["no change", "no Python"])
-def test_only_a_test_that_fails_has_noticed(instead: str) -> None:
+@pytest.mark.parametrize(
+    ("instead", "verdict"),
+    [(HARMLESS.instead, mutate.SURVIVED), ("return bytes.fromhex(text", mutate.NO_VERDICT)],
+    ids=["no change", "no Python"],
+)
+def test_only_a_test_that_fails_has_noticed(instead: str, verdict: str) -> None:
     """A mutation that changes nothing survives, and one that keeps the tests from starting proves nothing."""
-    assert not mutate._noticed(replace(HARMLESS, instead=instead))
+    assert mutate._verdict(replace(HARMLESS, instead=instead)) == verdict
 
 
 def test_a_defence_taken_out_is_noticed() -> None:
-    assert mutate._noticed(mutate.table()[0])
+    assert mutate._verdict(mutate.table()[0]) == mutate.NOTICED
