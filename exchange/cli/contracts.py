@@ -13,6 +13,7 @@ from exchange.cli.sources import Columns, Nulls, Separator
 from exchange.cli.state import state
 
 if TYPE_CHECKING:
+    from connectors.sources import SourceSettings
     from contracts.odcs import LoadedContract
     from exchange.client import Exchange
 
@@ -24,6 +25,7 @@ File = Annotated[Path, typer.Argument(help="The contract, *.odcs.yaml.", metavar
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(contract_app, name="contract")
+    app.command()(attack)
     app.command()(publish)
 
 
@@ -208,6 +210,69 @@ def contract_strip(
     demand_vacant(out, overwrite=overwrite)
     out.write_bytes(odcs.strip(_read(file), name=str(file)))
     say(str(out))
+
+
+def attack(
+    file: File,
+    data: Annotated[Path, typer.Option(help="Rows to release and attack: a file, a folder or a glob.", metavar="DATA")],
+    purpose: Annotated[str | None, typer.Option(help="Only this purpose; default all about persons.")] = None,
+    register: Annotated[
+        Path | None, typer.Option(help="What the attacker knows of people, columns as in the data; default all of it.")
+    ] = None,
+    earlier: Annotated[Path | None, typer.Option(help="The data as it was at an earlier release.")] = None,
+    points: Annotated[int, typer.Option(min=1, max=20, help="Rows that the attacker knows of one person.")] = 4,
+    most: Annotated[float, typer.Option(min=0, max=1, help="Share of the people that an attack may name.")] = 0.05,
+    form: Annotated[str | None, typer.Option("--format", help="parquet, csv, ndjson or arrow.")] = None,
+    column: Columns = None,
+    separator: Separator = ",",
+    null: Nulls = None,
+    output: Output = Form.TABLE,
+) -> None:
+    """Attack a contract's own release, as somebody would who knows more than he should.
+
+    Linkage with a register, enumeration and frequency of pseudonyms, a few known rows of one person, inference
+    within classes, the difference of two releases: each with its success, the 95 % confidence interval, and what
+    somebody without the release reaches. Exit code 5 when an attack may name more people than --most.
+    """
+    from exchange.attacking import attack_contract
+    from exchange.trying import source_settings
+
+    def settings(path: Path) -> SourceSettings:
+        return source_settings(path, form, columns=column or (), separator=separator, null_values=null or ())
+
+    with stages(f"looking at {data}") as tell:
+        attacked = attack_contract(
+            _load(file),
+            settings(data),
+            purpose=purpose,
+            register=settings(register) if register else None,
+            earlier=settings(earlier) if earlier else None,
+            points=points,
+            most=most,
+            tell=tell,
+        )
+    if output is Form.JSON:
+        show_json([item.as_json() for item in attacked])
+    else:
+        for item in attacked:
+            rows = [
+                (
+                    outcome.attack,
+                    f"{outcome.tried:,} {outcome.of}",
+                    f"{outcome.rate:.2%}" if outcome.tried else "-",
+                    f"{outcome.interval[0]:.2%} to {outcome.interval[1]:.2%}" if outcome.tried else "-",
+                    f"{outcome.baseline:.2%}",
+                    {True: "holds", False: "BREAKS", None: "-"}[item.holds(outcome)],
+                )
+                for outcome in item.outcomes
+            ]
+            show_table(
+                ["attack", "tried on", "succeeds", "95 % interval", "without release", "limit"],
+                rows,
+                title=f"purpose {item.purpose}: {'withstands' if item.withstands else 'DOES NOT WITHSTAND'}",
+            )
+    if not all(item.withstands for item in attacked):
+        raise typer.Exit(5)
 
 
 def publish(

@@ -250,3 +250,35 @@ def test_no_proposal_and_what_is_wrong_with_asking_for_one(still: Commands, data
     asked = still("contract", "propose", CONTRACT, "--data", data, code=2).err
     assert "say which purpose: outbreak-monitoring, transport-planning" in asked
     assert "no such purpose" in still("contract", "propose", CONTRACT, "--data", data, "--purpose", "x", code=2).err
+
+
+def test_a_release_is_attacked_before_it_is_published(still: Commands, data: Path, tmp_path: Path) -> None:
+    words = ("attack", CONTRACT, "--data", data)
+    said = still(*words).out
+    assert "purpose outbreak-monitoring: withstands" in said
+    assert "linkage by home_postcode, visit_ts, hospital_code" in said
+    assert "enumeration of citizen_id" in said
+    found = still(*words, "--purpose", "transport-planning", "--output", "json").json
+    assert [each["purpose"] for each in found] == ["transport-planning"]
+    assert found[0]["withstands"] is True
+    assert all(each["low"] <= each["rate"] <= each["high"] for each in found[0]["attacks"])
+    strict = still(*words, "--most", "0", code=5).out
+    assert "DOES NOT WITHSTAND" in strict
+    assert "BREAKS" in strict
+
+
+def test_what_an_attacker_knows_can_be_said(still: Commands, data: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    register, nameless = tmp_path / "register.parquet", tmp_path / "nameless.parquet"
+    people = pl.read_parquet(data).unique("citizen_id", keep="any")
+    people.select("citizen_id", "birth_date", "sex").write_parquet(register)
+    people.select("birth_date", "sex").write_parquet(nameless)
+    words = ("attack", CONTRACT, "--data", data, "--purpose", "outbreak-monitoring")
+    said = still(*words, "--register", register, "--earlier", data).out
+    assert "linkage by birth_date, sex\t" in said
+    assert "difference of two releases" in said
+    error = still(*words, "--register", nameless, code=2).err
+    assert "it needs the column citizen_id" in error
+    still(*words, "--register", tmp_path / "none.parquet", code=2)
+    still(*words, "--purpose", "none", code=2)
