@@ -1,4 +1,4 @@
-"""The department's keys: one master key in a file, and what is derived from it for one agreement.
+"""The department's keys: one master key, and what is derived from it for one agreement.
 
     ring = KeyRing(MasterKey.load(path), state.salt)
     secrets = ring.secrets(agreement_digest)        what masks and keyed order are given
@@ -14,7 +14,8 @@ import hashlib
 import hmac
 import os
 import stat
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,7 @@ from contracts.errors import Reason, SluicegateError
 
 KEY_BYTES = 32
 _HASH_BYTES = 32
+_PATIENCE = 30  # seconds that a command for the master key may take
 
 
 class Secret:
@@ -100,17 +102,39 @@ class MasterKey(Secret):
                     Reason.CONFIG_UNSAFE, f"{path} is open to others; run chmod 600 on it, and think of replacing it"
                 )
             raw = file.read(2 * KEY_BYTES + 2)
+        return cls(_read(raw, f"{path} holds"))
+
+    @classmethod
+    def ask(cls, command: Sequence[str]) -> MasterKey:
+        """Have a key management service's own client print the key, 64 hexadecimal digits, to its standard
+        output: it lies in no file then. No shell is between; what the command says besides is not repeated.
+
+        Raises CONFIG_INVALID when the command cannot be run, fails, takes more than 30 s or prints no key.
+        """
         try:
-            key = bytes.fromhex(raw.decode("ascii").strip())
-        except ValueError:
-            key = b""
-        if len(key) != KEY_BYTES:
-            raise SluicegateError(Reason.CONFIG_INVALID, f"{path} holds no master key of {KEY_BYTES} bytes")
-        return cls(key)
+            done = subprocess.run(  # noqa: S603 - what the gateway's owner wrote there
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            why = {FileNotFoundError: "is not there", subprocess.TimeoutExpired: f"took over {_PATIENCE} s"}
+            told = f"the command for the master key, {command[0]}, {why.get(type(error), 'failed')}"
+            raise SluicegateError(Reason.CONFIG_INVALID, told) from None
+        return cls(_read(done.stdout, f"the command for the master key, {command[0]}, printed"))
 
     def extract(self, salt: bytes) -> bytes:
         """HKDF-Extract under this key: the agreement's own pseudorandom key. Keep it as the key it is."""
         return hkdf_extract(salt, self._key)
+
+
+def _read(raw: bytes, said: str) -> bytes:
+    """The key in a file or an answer; `said` begins the error."""
+    try:
+        key = bytes.fromhex(raw.decode("ascii").strip())
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise SluicegateError(Reason.CONFIG_INVALID, f"{said} no master key of {KEY_BYTES} bytes")
+    return key
 
 
 class AgreementSecrets(Secret):

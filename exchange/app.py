@@ -154,7 +154,7 @@ class RunningGateway:
         from connectors import tls
         from connectors.flight import FlightGateway
         from connectors.gateway_state import GatewayState
-        from connectors.keys import KeyRing, MasterKey
+        from connectors.keys import KeyRing
         from connectors.masking import self_test
         from exchange.connection import Connection, TokenSource
         from exchange.control_plane import GrpcControlPlane
@@ -189,7 +189,7 @@ class RunningGateway:
             standard=standard.load(settings.standard),
             policy=policy_engine(settings.policy),
             control_plane=GrpcControlPlane(self._connection, name),
-            keyring=KeyRing(MasterKey.load(settings.master_key), self._state.salt),
+            keyring=KeyRing(config.read_master(settings), self._state.salt),
             signing_key=config.read_key(settings.signing_key),
             state=self._state,
             clock=clock,

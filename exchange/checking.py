@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from connectors import tls
-from connectors.keys import MasterKey
 from contracts import standard
 from contracts.envelope import Envelope
 from contracts.errors import SluicegateError
@@ -146,7 +145,7 @@ def _gateways(home: Home) -> Iterator[Finding]:
             continue
         settings = config.load(path, GatewaySettings)
         yield from _tried(where, partial(config.read_key, settings.signing_key))
-        yield from _tried(where, partial(MasterKey.load, settings.master_key))
+        yield from _tried(where, partial(config.read_master, settings))
         yield from _certificate(where, settings.tls_certificate, settings.tls_key)
         strangers = settings.client_ca is None
         yield from _network(where, settings.listen, settings.unsafe_plaintext, settings.policy, strangers=strangers)

@@ -14,7 +14,7 @@ import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 import tomli_w
@@ -22,6 +22,9 @@ from msgspec import Meta, Struct
 
 from contracts.envelope import SigningKey
 from contracts.errors import Reason, SluicegateError, Violation, nearest
+
+if TYPE_CHECKING:
+    from connectors.keys import MasterKey
 
 MAX_FILE = 1024 * 1024
 _SQLITE = "sqlite:///"
@@ -128,6 +131,8 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     `exchange_ca` whose certificate that has. `trust` pins whom it believes; `statements` holds the key
     statements of its own people. Releases are hashed with `content_hash`. After `max_silence` without
     word from the exchange it serves nothing; a reader that takes nothing for `stall_after` is cut off.
+    Where `master_key_command` is set, its words are run at the start to print the master key (the client of a key
+    management service), and there is no file `master_key`.
     Who has no certificate by an authority in `client_ca` does not get past the handshake of TLS, once that is set.
     It serves `slots` streams at once, `slots_per_party` to one consumer. While releases take `spool_limit`
     none is made. One in the making holds up to `memory_limit` bytes of masked rows in memory, more go to the
@@ -147,6 +152,7 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     client_ca: Path | None = None
     signing_key: Path = Path("keys/signing.jwk")
     master_key: Path = Path("keys/master.key")
+    master_key_command: tuple[str, ...] = ()
     state: Path = Path("state.db")
     spool: Path = Path("spool")
     spool_limit: Annotated[int, Meta(ge=1)] = 200 << 30
@@ -398,6 +404,18 @@ def read_key(path: Path) -> SigningKey:
         return SigningKey.from_jwk(json.loads(path.read_bytes()[:MAX_FILE]))
     except (ValueError, AttributeError, TypeError, RecursionError, SluicegateError):
         raise SluicegateError(Reason.CONFIG_INVALID, f"{path} does not hold an Ed25519 private key (JWK)") from None
+
+
+def read_master(settings: GatewaySettings) -> MasterKey:
+    """A gateway's master key: printed by its command where one is set, else from its file. Raises
+    CONFIG_UNSAFE for a file that lies open, CONFIG_INVALID for no key."""
+    from connectors.keys import MasterKey
+
+    return (
+        MasterKey.ask(settings.master_key_command)
+        if settings.master_key_command
+        else MasterKey.load(settings.master_key)
+    )
 
 
 def read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:

@@ -6,10 +6,12 @@ import copy
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 
+from connectors import keys
 from connectors.keys import (
     AgreementSecrets,
     KeyRing,
@@ -194,3 +196,25 @@ def test_secrets_say_nothing_and_cannot_be_copied_out(tmp_path: Path) -> None:
                 leak(secret)
         with pytest.raises(TypeError):
             json.dumps(secret)
+
+
+def test_a_command_prints_the_master_key_and_nothing_of_it_is_repeated() -> None:
+    asked = MasterKey.ask([sys.executable, "-c", f"print({KEY.hex()!r})"])
+    assert asked.extract(b"salt") == hkdf_extract(b"salt", KEY)
+    for script, says in (
+        ("print('5ec7e75a17')", "printed no master key of 32 bytes"),
+        ("print(b'5ec7e75a17' * 7, end='')", "printed no master key of 32 bytes"),
+        ("import sys; print('5ec7e75a17', file=sys.stderr); sys.exit(3)", "failed"),
+    ):
+        with pytest.raises(SluicegateError, match=says) as caught:
+            MasterKey.ask([sys.executable, "-c", script])
+        assert caught.value.reason is Reason.CONFIG_INVALID
+        assert "5ec7e75a17" not in f"{caught.value} {caught.value.__cause__} {caught.value.remedy}"
+    with pytest.raises(SluicegateError, match="is not there"):
+        MasterKey.ask(["/nonexistent/kms"])
+
+
+def test_a_command_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_PATIENCE", 0.2)
+    with pytest.raises(SluicegateError, match="took over"):
+        MasterKey.ask([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -169,7 +169,9 @@ SETTINGS: dict[type[config._Settings], dict[str, tuple[object, str] | None]] = {
         "token": None,  # as the profile's; the founded one is weak already
         **dict.fromkeys(("gateway", "party", "subject", "exchange", "exchange_ca", "trust", "statements", "standard")),
         "client_ca": None,  # without one, `listen` is named with what strangers can do
-        **dict.fromkeys(("tls_certificate", "tls_key", "signing_key", "master_key", "state", "spool")),
+        **dict.fromkeys(
+            ("tls_certificate", "tls_key", "signing_key", "master_key", "master_key_command", "state", "spool")
+        ),
         **dict.fromkeys(("spool_limit", "memory_limit", "part_bytes", "content_hash", "log_level")),
     },
     DatasetSettings: dict.fromkeys(("path", "format", "columns", "separator", "null_values", "root")),  # by datasets

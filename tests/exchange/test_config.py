@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from connectors.keys import MasterKey
 from contracts.envelope import SigningKey
 from contracts.errors import Reason, SluicegateError
 from exchange import config
@@ -341,3 +344,14 @@ def test_a_private_file_is_replaced_whole(private: Path) -> None:
 def test_what_is_loopback() -> None:
     assert all(map(config.loopback, ("localhost:1", "127.0.0.1:7450", "[::1]:7450")))
     assert not any(map(config.loopback, ("0.0.0.0:1", "localhost.example:1", "127.0.0.1.example:1", "[::]:1", "")))
+
+
+def test_a_master_key_comes_from_its_command_where_one_is_set(private: Path) -> None:
+    path = private / "master.key"
+    key = MasterKey.create(path, os.urandom)
+    words = (sys.executable, "-c", f"print(open({str(path)!r}).read())")
+    settings = GatewaySettings(gateway="g-1", party="p", subject="g@p", master_key=private / "none.key")
+    for chosen in (replace(settings, master_key_command=words), replace(settings, master_key=path)):
+        assert config.read_master(chosen).extract(b"salt") == key.extract(b"salt")
+    with refused(Reason.CONFIG_INVALID):
+        config.read_master(settings)
