@@ -7,6 +7,7 @@ import msgspec
 from connectors.gateway_records import PartsLeft
 from connectors.release import Release
 from contracts.agreement import VerifiedAgreement
+from contracts.destruction import Destruction
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.instants import rfc3339
 from contracts.plan import Plan
@@ -73,6 +74,20 @@ def draft(
         started=intended.created,
         finished=intended.created,
     )
+
+
+def destruction(
+    agreement: str, agreement_digest: str, order: Envelope, gateway: str, key: SigningKey, *, now: int
+) -> Envelope:
+    """The signed statement that an agreement's secret is gone. Made before it goes, stored as it goes."""
+    stated = Destruction(
+        agreement=agreement,
+        agreement_digest=agreement_digest,
+        gateway=gateway,
+        order_digest=order.digest,
+        at=rfc3339(now),
+    )
+    return sign(Kind.DESTRUCTION, stated, key)
 
 
 def finish(raw: bytes, left: PartsLeft, key: SigningKey, *, now: int) -> Envelope:

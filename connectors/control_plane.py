@@ -51,6 +51,10 @@ class ControlPlane(Protocol):
         department, never a cell value."""
         ...
 
+    def report_destruction(self, agreement: str, destruction: Envelope) -> None:
+        """Store the signed statement that an agreement's secret is gone."""
+        ...
+
     def watch(self) -> Iterator[Heartbeat]:
         """Heartbeats until the connection ends or fails. Closing the iterator ends the call."""
         ...

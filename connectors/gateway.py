@@ -202,8 +202,8 @@ class Gateway:
         """Settle what an earlier run left open, then listen, watch and deliver."""
         self._serving.recover()
         self._shelf.clean()
-        for agreement_digest in self._state.to_destroy():
-            self._destroy(agreement_digest)
+        for agreement, agreement_digest, order in self._state.to_destroy():
+            self._destroy(agreement, agreement_digest, order)
         self._outbox.start()
         self._watch.start()
         self._watchdog.start()
@@ -381,12 +381,17 @@ class Gateway:
         self.tick()
         if until is None and not order.lifted:
             for agreement_digest in self._state.agreement_digests(order.agreement):
-                self._destroy(agreement_digest)
+                self._destroy(order.agreement, agreement_digest, envelope)
         return {"agreement": order.agreement, "stopped": kept.stops(self._clock()), "until": order.until}
 
-    def _destroy(self, agreement_digest: str) -> None:
+    def _destroy(self, agreement: str, agreement_digest: str, order: Envelope) -> None:
+        """Destroy an agreement's secret, and state so to the ledger."""
         self._shelf.drop(agreement_digest)
-        self._state.erase_salt(agreement_digest)
+        stated = attest.destruction(
+            agreement, agreement_digest, order, self._settings.gateway, self._key, now=self._clock()
+        )
+        self._state.erase_salt(agreement_digest, agreement, stated)
+        self._outbox.wake()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -100,19 +100,19 @@ class GatewayState(DurableFile):
             )
         return bytes(row[0])
 
-    def erase_salt(self, agreement_digest: str) -> None:
-        """Destroy the agreement's secret for good: its pseudonyms can never be made or linked again.
+    def erase_salt(self, agreement_digest: str, agreement: str, stated: Envelope) -> None:
+        """Destroy the agreement's secret for good: its pseudonyms can never be made or linked again. What the
+        gateway states of it is put into the outbox with it; not again where it was gone already.
 
         The pages are overwritten and the log is truncated; what a file system's own snapshots or an
         earlier backup kept is beyond this.
         """
         now = self._clock()
         with self._write() as db:
-            db.execute("INSERT OR IGNORE INTO salts VALUES (?, NULL, ?, ?)", (agreement_digest, now, now))
-            db.execute(
-                "UPDATE salts SET salt = NULL, erased = coalesce(erased, ?) WHERE agreement_digest = ?",
-                (now, agreement_digest),
-            )
+            db.execute("INSERT OR IGNORE INTO salts VALUES (?, NULL, ?, NULL)", (agreement_digest, now))
+            gone = "UPDATE salts SET salt = NULL, erased = ? WHERE agreement_digest = ? AND erased IS NULL"
+            if db.execute(gone, (now, agreement_digest)).rowcount:
+                _post(db, agreement, "destruction", stated.to_bytes())
         self._truncate_log()
 
     def keep_agreement(self, agreement: str, agreement_digest: str) -> None:
@@ -126,14 +126,14 @@ class GatewayState(DurableFile):
         rows = self._rows("SELECT agreement_digest FROM agreements WHERE agreement = ?", agreement)
         return [digest for (digest,) in rows]
 
-    def to_destroy(self) -> list[str]:
-        """Digests of agreements that were ended for good and still have a secret: the gateway was killed
-        between the order and its execution."""
+    def to_destroy(self) -> list[tuple[str, str, Envelope]]:
+        """Agreements that were ended for good and still have a secret, with their digests and the orders: the
+        gateway was killed between the order and its execution."""
         query = (
-            "SELECT salts.agreement_digest FROM suspensions JOIN agreements USING (agreement)"
+            "SELECT agreement, agreement_digest, envelope FROM suspensions JOIN agreements USING (agreement)"
             " JOIN salts USING (agreement_digest) WHERE until IS NULL AND NOT lifted AND salt IS NOT NULL"
         )
-        return [digest for (digest,) in self._rows(query)]
+        return [(name, digest, Envelope.from_bytes(order)) for name, digest, order in self._rows(query)]
 
     # Releases: which spool belongs to whom.
 

@@ -104,6 +104,8 @@ class Outbox:
         paper = Envelope.from_bytes(report.body)
         if report.kind == "intent":
             self._control_plane.report_intent(report.transfer, paper)
+        elif report.kind == "destruction":
+            self._control_plane.report_destruction(report.transfer, paper)
         else:
             self._control_plane.report_receipt(report.transfer, paper)
         return paper.digest

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     CHECKPOINT = "checkpoint"
     KEY = "key"
     REVOCATION = "revocation"
+    DESTRUCTION = "destruction"
 
     @property
     def typ(self) -> str:

@@ -77,6 +77,17 @@ class Suspension(_Document, frozen=True):
     lifted: bool = False
 
 
+class Destruction(_Document, frozen=True):
+    """Kind DESTRUCTION, signed by the gateway: the secret that this agreement's pseudonyms and row order were
+    made with is gone, by the order with that digest. Nobody can make or recognise them again."""
+
+    agreement: str
+    agreement_digest: str
+    gateway: str
+    order_digest: str
+    at: str
+
+
 class AgreementBundle(_Document, frozen=True):
     """Everything needed to check an agreement offline: the signed documents, the contract's bytes as
     published, the key statements and revocations of every party that signed."""

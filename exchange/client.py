@@ -28,6 +28,7 @@ from typing import Literal
 
 from contracts.agreement import Approval, VerifiedAgreement, verify_bundle
 from contracts.envelope import Envelope
+from contracts.errors import Reason, SluicegateError
 from contracts.evidence import EvidenceBundle
 from contracts.instants import epoch
 from contracts.trust import TrustFile
@@ -163,6 +164,32 @@ class Exchange(Calls):
         """End an agreement for good; the caller's own gateway is told first, as by `suspend`."""
         self._tell(name, told, reason=reason, until=None, place=place)
         return self.terminate_agreement(name, reason=reason)
+
+    def destroy_keys(
+        self, name: str, *, reason: str, place: Place | None = None, seconds: float = 30.0
+    ) -> views.Agreement:
+        """End an agreement for good, its gateway having destroyed its keys: only with the gateway at hand, else
+        nothing at all is done. Waits up to so many seconds for the gateway's statement in the ledger; the
+        agreement's `keys_destroyed` is empty if that comes later.
+
+        Raises ROLE_MISSING for an agreement about another party's data, KEY_UNTRUSTED for a gateway that the
+        department did not certify, UNAVAILABLE for one that cannot be reached.
+        """
+        heard = stopping.tell_gateway(self, name, reason=reason, until=None, place=place)
+        if heard is None:
+            told = f"only the department that provides the data of {name} destroys its keys"
+            raise SluicegateError(Reason.ROLE_MISSING, told)
+        if not heard.certified:
+            told = f"the exchange names another TLS certificate for {heard.gateway} than your department certified"
+            raise SluicegateError(Reason.KEY_UNTRUSTED, told, remedy="nothing was done; ask your admin")
+        if not heard.reached:
+            told = f"the gateway {heard.gateway} cannot be reached: no key was destroyed, and the agreement goes on"
+            raise SluicegateError(Reason.UNAVAILABLE, told, remedy="start the gateway, then try again")
+        found, end = self.terminate_agreement(name, reason=reason), time.monotonic() + seconds
+        while not found.keys_destroyed and time.monotonic() < end:
+            time.sleep(0.2)
+            found = self.agreement(name)
+        return found
 
     def _tell(
         self,

@@ -63,6 +63,12 @@ class GrpcControlPlane:
         )
         self._connection.call(self._transfers.ReportRefusal, message)
 
+    def report_destruction(self, agreement: str, destruction: Envelope) -> None:
+        """Put the destruction of an agreement's keys into the ledger."""
+        raw = destruction.to_bytes()
+        message = ag.ReportKeyDestructionRequest(name=agreement, destruction=raw, request_id=_report_id(agreement, raw))
+        self._connection.call(self._agreements.ReportKeyDestruction, message)
+
     def watch(self) -> Iterator[Heartbeat]:
         """Heartbeats until the stream ends."""
         message = ag.WatchAgreementsRequest(gateway=self._gateway)

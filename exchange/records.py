@@ -169,6 +169,7 @@ class Agreement(Record, frozen=True, kw_only=True):
     not_after: int
     gateway: str
     live_key: str | None = None
+    key_destruction: bytes = b""
 
 
 class Transfer(Record, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from contracts import lifecycle
 from contracts import receipt as law
+from contracts.destruction import Destruction, verify_destruction
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError, Violation
 from contracts.instants import SKEW, epoch
@@ -23,7 +24,7 @@ from contracts.receipt import Acknowledgement, Grant, Intent, Receipt
 from exchange import access, agreements, decisions, ledger, papers
 from exchange.hall import Hall
 from exchange.identity import Principal
-from exchange.records import Call, Transfer
+from exchange.records import Agreement, Call, Transfer
 from exchange.store import Tx
 from exchange.transfer_state import agreement_of, find
 
@@ -136,6 +137,38 @@ def report_refusal(
             outcome = _replaced(tx, hall, changed)
         answered = _answered(tx, hall, principal, call, outcome)
     return decisions.settled(answered)
+
+
+def report_destruction(
+    hall: Hall, principal: Principal, call: Call | None, name: str, destruction: Envelope
+) -> Agreement:
+    """Keep that the gateway destroyed the keys of an agreement. Role: gateway, of this agreement.
+
+    Raises NOT_FOUND, SIGNATURE_INVALID, KEY_UNTRUSTED, and RECEIPT_INVALID when it does not fit the
+    agreement, or another statement is kept already.
+    """
+    access.require(principal, access.GATEWAY)
+    paper = papers.read(Destruction, destruction)
+    with hall.store.transaction() as tx:
+        record = tx.get(Agreement, name)
+        if record is None or record.gateway != f"parties/{principal.party}/gateways/{principal.subject}":
+            raise access.missing(name)
+        if tx.replay(call) is not None:
+            return agreements.as_of(record, hall.clock())
+        if record.key_destruction not in (b"", destruction.to_bytes()):
+            told = f"another statement about the keys of {name} is kept already"
+            raise SluicegateError(Reason.RECEIPT_INVALID, told)
+        if not record.key_destruction:
+            verify_destruction(destruction, agreements.verified(tx, hall, record), at=hall.clock())
+            detail = {"destruction": destruction.digest, "order": paper.order_digest}
+            parties, actor = (record.provider, record.consumer), principal.name
+            ledger.append(
+                tx, hall, event="agreement.keys-destroyed", resource=name, parties=parties, actor=actor, detail=detail
+            )
+            changed = replace(record, key_destruction=destruction.to_bytes())
+            record = tx.replace(changed, expected_version=record.version)
+        tx.remember(call, name)
+        return agreements.as_of(record, hall.clock())
 
 
 def acknowledge(hall: Hall, principal: Principal, call: Call | None, name: str, acknowledgement: Envelope) -> Transfer:

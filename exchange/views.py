@@ -116,6 +116,12 @@ class Agreement(View, frozen=True, kw_only=True):
     end_time: str = ""
     gateway: str = ""
     etag: str = ""
+    key_destruction: Envelope | None = None
+
+    @property
+    def keys_destroyed(self) -> str:
+        """When the gateway destroyed its keys, as it states; empty while they live."""
+        return "" if self.key_destruction is None else str(self.key_destruction.payload["at"])
 
 
 class Transfer(View, frozen=True, kw_only=True):

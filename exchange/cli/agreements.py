@@ -73,6 +73,8 @@ def _show_agreement(found: views.Agreement, output: Form, party: str) -> None:
         value["why"] = found.state_reason
     if found.suspended_until:
         value["suspended until"] = found.suspended_until
+    if found.keys_destroyed:
+        value["keys destroyed"] = found.keys_destroyed
     value |= {
         "dataset": short_dataset(found.dataset),
         "consumer": last(found.consumer),
@@ -126,7 +128,8 @@ def _without_exchange(place: Place | None) -> Iterator[None]:
         raise
 
 
-def _place(gateway: str | None, ca: Path | None) -> Place | None:
+def gateway_place(gateway: str | None, ca: Path | None) -> Place | None:
+    """Where the caller's own gateway is, by `--gateway` and `--ca`; None without both."""
     from exchange.stopping import Place
 
     if (gateway is None) != (ca is None):
@@ -161,7 +164,7 @@ def suspend(
     from contracts.instants import demand_future, epoch
 
     demand_future(epoch(until), int(time.time()), "until")  # before anybody is told
-    place = _place(gateway, ca)
+    place = gateway_place(gateway, ca)
     with state(context).connect() as exchange, _without_exchange(place):
         found = exchange.suspend(name, reason=reason, until=until, place=place, told=_heard)
     _shown(found, output)
@@ -186,7 +189,7 @@ def terminate(
     """End an agreement for good."""
     if not yes:
         typer.confirm(f"end {name} for good?", abort=True, err=True)
-    place = _place(gateway, ca)
+    place = gateway_place(gateway, ca)
     with state(context).connect() as exchange, _without_exchange(place):
         found = exchange.terminate(name, reason=reason, place=place, told=_heard)
     _shown(found, output)

@@ -132,7 +132,7 @@ def contract_propose(
     overwrite: Overwrite = False,
     output: Output = Form.TABLE,
 ) -> None:
-    """Find the coarser masks that meet the bounds at the least loss.
+    """Find coarser masks that meet the bounds, at the least loss.
 
     Every combination of coarser steps that could win is measured on the data. The amended contract is tried in
     the real pipeline and written as the next version, comments and all, for you to read and publish. Loss is
@@ -228,7 +228,7 @@ def attack(
     null: Nulls = None,
     output: Output = Form.TABLE,
 ) -> None:
-    """Attack a contract's own release, as somebody would who knows more than he should.
+    """Attack the release that a contract makes of data.
 
     Linkage with a register, enumeration and frequency of pseudonyms, a few known rows of one person, inference
     within classes, the difference of two releases: each with its success, the 95 % confidence interval, and what

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from exchange.cli.keys import jwk_text
 from exchange.cli.output import Form, Output, facts, note, say, show_json, show_table
-from exchange.cli.parties import jwk_text
 from exchange.cli.setup import absolute, token_settings
 from exchange.cli.state import state
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from exchange.cli.keys import public_key
 from exchange.cli.output import Form, Output, note, say, show_json, show_table
-from exchange.cli.parties import Kind, public_key
+from exchange.cli.parties import Kind
 from exchange.cli.state import state
 
 trust_app = typer.Typer(help="Trust files: whose signatures count.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 
 from contracts.errors import Reason, SluicegateError
-from exchange import agreements, ledger
+from exchange import agreements, ledger, reports
 from exchange.hall import Hall
 from exchange.rpc import convert
 from exchange.rpc.calls import replayable, signed
@@ -79,6 +79,14 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
         return convert.agreement(
             agreements.terminate(self._hall, caller(), call, request.name, reason=request.reason, etag=request.etag)
         )
+
+    def ReportKeyDestruction(
+        self, request: pb.ReportKeyDestructionRequest, context: grpc.ServicerContext
+    ) -> pb.Agreement:
+        """The gateway destroyed its keys."""
+        destruction = signed(request.destruction, "destruction")
+        call = replayable("ReportKeyDestruction", request)
+        return convert.agreement(reports.report_destruction(self._hall, caller(), call, request.name, destruction))
 
     def GetAgreementBundle(
         self, request: pb.GetAgreementBundleRequest, context: grpc.ServicerContext

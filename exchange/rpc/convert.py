@@ -111,6 +111,7 @@ def agreement(record: records.Agreement) -> agreement_pb2.Agreement:
         end_time=stamp(record.not_after),
         gateway=record.gateway,
         etag=record.etag,
+        key_destruction=record.key_destruction,
     )
 
 

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65xchange/v1/agreement.proto\x12\x0b\x65xchange.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x02\n\tAgreement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0e\n\x06\x66ields\x18\x06 \x03(\t\x12\r\n\x05state\x18\x07 \x01(\t\x12\x11\n\tstatement\x18\x08 \x01(\x0c\x12\x18\n\x10unsigned_parties\x18\t \x03(\t\x12\x14\n\x0cstate_reason\x18\n \x01(\t\x12\x33\n\x0fsuspended_until\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07gateway\x18\x0e \x01(\t\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\"/\n\x0f\x41greementBundle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\x0c\")\n\x13GetAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"M\n\x15ListAgreementsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\"]\n\x16ListAgreementsResponse\x12*\n\nagreements\x18\x01 \x03(\x0b\x32\x16.exchange.v1.Agreement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"]\n\x14SignAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tstatement\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"\x9c\x01\n\x17SuspendAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\"j\n\x16ResumeAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"m\n\x19TerminateAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"/\n\x19GetAgreementBundleRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"/\n\x16WatchAgreementsRequest\x12\x15\n\x07gateway\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"s\n\x17WatchAgreementsResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12stopped_agreements\x18\x02 \x03(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x32\xb7\x05\n\x10\x41greementService\x12H\n\x0cGetAgreement\x12 .exchange.v1.GetAgreementRequest\x1a\x16.exchange.v1.Agreement\x12Y\n\x0eListAgreements\x12\".exchange.v1.ListAgreementsRequest\x1a#.exchange.v1.ListAgreementsResponse\x12J\n\rSignAgreement\x12!.exchange.v1.SignAgreementRequest\x1a\x16.exchange.v1.Agreement\x12P\n\x10SuspendAgreement\x12$.exchange.v1.SuspendAgreementRequest\x1a\x16.exchange.v1.Agreement\x12N\n\x0fResumeAgreement\x12#.exchange.v1.ResumeAgreementRequest\x1a\x16.exchange.v1.Agreement\x12T\n\x12TerminateAgreement\x12&.exchange.v1.TerminateAgreementRequest\x1a\x16.exchange.v1.Agreement\x12Z\n\x12GetAgreementBundle\x12&.exchange.v1.GetAgreementBundleRequest\x1a\x1c.exchange.v1.AgreementBundle\x12^\n\x0fWatchAgreements\x12#.exchange.v1.WatchAgreementsRequest\x1a$.exchange.v1.WatchAgreementsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65xchange/v1/agreement.proto\x12\x0b\x65xchange.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x03\n\tAgreement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0e\n\x06\x66ields\x18\x06 \x03(\t\x12\r\n\x05state\x18\x07 \x01(\t\x12\x11\n\tstatement\x18\x08 \x01(\x0c\x12\x18\n\x10unsigned_parties\x18\t \x03(\t\x12\x14\n\x0cstate_reason\x18\n \x01(\t\x12\x33\n\x0fsuspended_until\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07gateway\x18\x0e \x01(\t\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12\x17\n\x0fkey_destruction\x18\x10 \x01(\x0c\"/\n\x0f\x41greementBundle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\x0c\")\n\x13GetAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"M\n\x15ListAgreementsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\"]\n\x16ListAgreementsResponse\x12*\n\nagreements\x18\x01 \x03(\x0b\x32\x16.exchange.v1.Agreement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"]\n\x14SignAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tstatement\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"\x9c\x01\n\x17SuspendAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\"j\n\x16ResumeAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"m\n\x19TerminateAgreementRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\"f\n\x1bReportKeyDestructionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65struction\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"/\n\x19GetAgreementBundleRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"/\n\x16WatchAgreementsRequest\x12\x15\n\x07gateway\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"s\n\x17WatchAgreementsResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12stopped_agreements\x18\x02 \x03(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x32\x91\x06\n\x10\x41greementService\x12H\n\x0cGetAgreement\x12 .exchange.v1.GetAgreementRequest\x1a\x16.exchange.v1.Agreement\x12Y\n\x0eListAgreements\x12\".exchange.v1.ListAgreementsRequest\x1a#.exchange.v1.ListAgreementsResponse\x12J\n\rSignAgreement\x12!.exchange.v1.SignAgreementRequest\x1a\x16.exchange.v1.Agreement\x12P\n\x10SuspendAgreement\x12$.exchange.v1.SuspendAgreementRequest\x1a\x16.exchange.v1.Agreement\x12N\n\x0fResumeAgreement\x12#.exchange.v1.ResumeAgreementRequest\x1a\x16.exchange.v1.Agreement\x12T\n\x12TerminateAgreement\x12&.exchange.v1.TerminateAgreementRequest\x1a\x16.exchange.v1.Agreement\x12X\n\x14ReportKeyDestruction\x12(.exchange.v1.ReportKeyDestructionRequest\x1a\x16.exchange.v1.Agreement\x12Z\n\x12GetAgreementBundle\x12&.exchange.v1.GetAgreementBundleRequest\x1a\x1c.exchange.v1.AgreementBundle\x12^\n\x0fWatchAgreements\x12#.exchange.v1.WatchAgreementsRequest\x1a$.exchange.v1.WatchAgreementsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,34 +61,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TERMINATEAGREEMENTREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
   _globals['_TERMINATEAGREEMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_TERMINATEAGREEMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTKEYDESTRUCTIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REPORTKEYDESTRUCTIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTKEYDESTRUCTIONREQUEST'].fields_by_name['destruction']._loaded_options = None
+  _globals['_REPORTKEYDESTRUCTIONREQUEST'].fields_by_name['destruction']._serialized_options = b'\342A\001\002'
+  _globals['_REPORTKEYDESTRUCTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REPORTKEYDESTRUCTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002'
   _globals['_GETAGREEMENTBUNDLEREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETAGREEMENTBUNDLEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_WATCHAGREEMENTSREQUEST'].fields_by_name['gateway']._loaded_options = None
   _globals['_WATCHAGREEMENTSREQUEST'].fields_by_name['gateway']._serialized_options = b'\342A\001\002'
   _globals['_AGREEMENT']._serialized_start=111
-  _globals['_AGREEMENT']._serialized_end=481
-  _globals['_AGREEMENTBUNDLE']._serialized_start=483
-  _globals['_AGREEMENTBUNDLE']._serialized_end=530
-  _globals['_GETAGREEMENTREQUEST']._serialized_start=532
-  _globals['_GETAGREEMENTREQUEST']._serialized_end=573
-  _globals['_LISTAGREEMENTSREQUEST']._serialized_start=575
-  _globals['_LISTAGREEMENTSREQUEST']._serialized_end=652
-  _globals['_LISTAGREEMENTSRESPONSE']._serialized_start=654
-  _globals['_LISTAGREEMENTSRESPONSE']._serialized_end=747
-  _globals['_SIGNAGREEMENTREQUEST']._serialized_start=749
-  _globals['_SIGNAGREEMENTREQUEST']._serialized_end=842
-  _globals['_SUSPENDAGREEMENTREQUEST']._serialized_start=845
-  _globals['_SUSPENDAGREEMENTREQUEST']._serialized_end=1001
-  _globals['_RESUMEAGREEMENTREQUEST']._serialized_start=1003
-  _globals['_RESUMEAGREEMENTREQUEST']._serialized_end=1109
-  _globals['_TERMINATEAGREEMENTREQUEST']._serialized_start=1111
-  _globals['_TERMINATEAGREEMENTREQUEST']._serialized_end=1220
-  _globals['_GETAGREEMENTBUNDLEREQUEST']._serialized_start=1222
-  _globals['_GETAGREEMENTBUNDLEREQUEST']._serialized_end=1269
-  _globals['_WATCHAGREEMENTSREQUEST']._serialized_start=1271
-  _globals['_WATCHAGREEMENTSREQUEST']._serialized_end=1318
-  _globals['_WATCHAGREEMENTSRESPONSE']._serialized_start=1320
-  _globals['_WATCHAGREEMENTSRESPONSE']._serialized_end=1435
-  _globals['_AGREEMENTSERVICE']._serialized_start=1438
-  _globals['_AGREEMENTSERVICE']._serialized_end=2133
+  _globals['_AGREEMENT']._serialized_end=506
+  _globals['_AGREEMENTBUNDLE']._serialized_start=508
+  _globals['_AGREEMENTBUNDLE']._serialized_end=555
+  _globals['_GETAGREEMENTREQUEST']._serialized_start=557
+  _globals['_GETAGREEMENTREQUEST']._serialized_end=598
+  _globals['_LISTAGREEMENTSREQUEST']._serialized_start=600
+  _globals['_LISTAGREEMENTSREQUEST']._serialized_end=677
+  _globals['_LISTAGREEMENTSRESPONSE']._serialized_start=679
+  _globals['_LISTAGREEMENTSRESPONSE']._serialized_end=772
+  _globals['_SIGNAGREEMENTREQUEST']._serialized_start=774
+  _globals['_SIGNAGREEMENTREQUEST']._serialized_end=867
+  _globals['_SUSPENDAGREEMENTREQUEST']._serialized_start=870
+  _globals['_SUSPENDAGREEMENTREQUEST']._serialized_end=1026
+  _globals['_RESUMEAGREEMENTREQUEST']._serialized_start=1028
+  _globals['_RESUMEAGREEMENTREQUEST']._serialized_end=1134
+  _globals['_TERMINATEAGREEMENTREQUEST']._serialized_start=1136
+  _globals['_TERMINATEAGREEMENTREQUEST']._serialized_end=1245
+  _globals['_REPORTKEYDESTRUCTIONREQUEST']._serialized_start=1247
+  _globals['_REPORTKEYDESTRUCTIONREQUEST']._serialized_end=1349
+  _globals['_GETAGREEMENTBUNDLEREQUEST']._serialized_start=1351
+  _globals['_GETAGREEMENTBUNDLEREQUEST']._serialized_end=1398
+  _globals['_WATCHAGREEMENTSREQUEST']._serialized_start=1400
+  _globals['_WATCHAGREEMENTSREQUEST']._serialized_end=1447
+  _globals['_WATCHAGREEMENTSRESPONSE']._serialized_start=1449
+  _globals['_WATCHAGREEMENTSRESPONSE']._serialized_end=1564
+  _globals['_AGREEMENTSERVICE']._serialized_start=1567
+  _globals['_AGREEMENTSERVICE']._serialized_end=2352
 # @@protoc_insertion_point(module_scope)

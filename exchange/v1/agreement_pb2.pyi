@@ -40,6 +40,7 @@ class Agreement(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     GATEWAY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    KEY_DESTRUCTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: agreements/{agreement}."""
     request: _builtins.str
@@ -60,6 +61,8 @@ class Agreement(_message.Message):
     """Gateway that serves it: parties/{party}/gateways/{gateway}."""
     etag: _builtins.str
     """Version of this resource, for updates."""
+    key_destruction: _builtins.bytes
+    """The signed document of kind DESTRUCTION, canonical JSON; empty while its keys live."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The fields that may be sent."""
@@ -98,10 +101,11 @@ class Agreement(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         gateway: _builtins.str = ...,
         etag: _builtins.str = ...,
+        key_destruction: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "dataset", b"dataset", "end_time", b"end_time", "etag", b"etag", "fields", b"fields", "gateway", b"gateway", "name", b"name", "purpose", b"purpose", "request", b"request", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "statement", b"statement", "suspended_until", b"suspended_until", "unsigned_parties", b"unsigned_parties"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "dataset", b"dataset", "end_time", b"end_time", "etag", b"etag", "fields", b"fields", "gateway", b"gateway", "key_destruction", b"key_destruction", "name", b"name", "purpose", b"purpose", "request", b"request", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "statement", b"statement", "suspended_until", b"suspended_until", "unsigned_parties", b"unsigned_parties"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +354,36 @@ class TerminateAgreementRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TerminateAgreementRequest: _TypeAlias = TerminateAgreementRequest  # noqa: Y015
+
+@_typing.final
+class ReportKeyDestructionRequest(_message.Message):
+    """Arguments of ReportKeyDestruction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESTRUCTION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """agreements/{agreement}."""
+    destruction: _builtins.bytes
+    """The document of kind DESTRUCTION, signed by the gateway, canonical JSON."""
+    request_id: _builtins.str
+    """UUID4 that makes the call replayable."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        destruction: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destruction", b"destruction", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportKeyDestructionRequest: _TypeAlias = ReportKeyDestructionRequest  # noqa: Y015
 
 @_typing.final
 class GetAgreementBundleRequest(_message.Message):

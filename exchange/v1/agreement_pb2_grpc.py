@@ -65,6 +65,11 @@ class AgreementServiceStub:
                 request_serializer=exchange_dot_v1_dot_agreement__pb2.TerminateAgreementRequest.SerializeToString,
                 response_deserializer=exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
                 _registered_method=True)
+        self.ReportKeyDestruction = channel.unary_unary(
+                '/exchange.v1.AgreementService/ReportKeyDestruction',
+                request_serializer=exchange_dot_v1_dot_agreement__pb2.ReportKeyDestructionRequest.SerializeToString,
+                response_deserializer=exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
+                _registered_method=True)
         self.GetAgreementBundle = channel.unary_unary(
                 '/exchange.v1.AgreementService/GetAgreementBundle',
                 request_serializer=exchange_dot_v1_dot_agreement__pb2.GetAgreementBundleRequest.SerializeToString,
@@ -123,6 +128,13 @@ class AgreementServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportKeyDestruction(self, request, context):
+        """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAgreementBundle(self, request, context):
         """GetAgreementBundle returns all signed documents behind an agreement, for offline verification.
         """
@@ -168,6 +180,11 @@ def add_AgreementServiceServicer_to_server(servicer, server):
             'TerminateAgreement': grpc.unary_unary_rpc_method_handler(
                     servicer.TerminateAgreement,
                     request_deserializer=exchange_dot_v1_dot_agreement__pb2.TerminateAgreementRequest.FromString,
+                    response_serializer=exchange_dot_v1_dot_agreement__pb2.Agreement.SerializeToString,
+            ),
+            'ReportKeyDestruction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportKeyDestruction,
+                    request_deserializer=exchange_dot_v1_dot_agreement__pb2.ReportKeyDestructionRequest.FromString,
                     response_serializer=exchange_dot_v1_dot_agreement__pb2.Agreement.SerializeToString,
             ),
             'GetAgreementBundle': grpc.unary_unary_rpc_method_handler(
@@ -343,6 +360,33 @@ class AgreementService:
             target,
             '/exchange.v1.AgreementService/TerminateAgreement',
             exchange_dot_v1_dot_agreement__pb2.TerminateAgreementRequest.SerializeToString,
+            exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportKeyDestruction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/exchange.v1.AgreementService/ReportKeyDestruction',
+            exchange_dot_v1_dot_agreement__pb2.ReportKeyDestructionRequest.SerializeToString,
             exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
             options,
             channel_credentials,

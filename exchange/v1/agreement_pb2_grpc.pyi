@@ -45,6 +45,8 @@ class AgreementServiceStub:
     """ResumeAgreement ends a suspension before its time. Only the side that suspended."""
     TerminateAgreement: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.TerminateAgreementRequest, _agreement_pb2.Agreement]
     """TerminateAgreement ends an agreement for good. Provider or consumer."""
+    ReportKeyDestruction: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.ReportKeyDestructionRequest, _agreement_pb2.Agreement]
+    """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway."""
     GetAgreementBundle: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.GetAgreementBundleRequest, _agreement_pb2.AgreementBundle]
     """GetAgreementBundle returns all signed documents behind an agreement, for offline verification."""
     WatchAgreements: _grpc.UnaryStreamMultiCallable[_agreement_pb2.WatchAgreementsRequest, _agreement_pb2.WatchAgreementsResponse]
@@ -67,6 +69,8 @@ class AgreementServiceAsyncStub(AgreementServiceStub):
     """ResumeAgreement ends a suspension before its time. Only the side that suspended."""
     TerminateAgreement: _aio.UnaryUnaryMultiCallable[_agreement_pb2.TerminateAgreementRequest, _agreement_pb2.Agreement]  # type: ignore[assignment]
     """TerminateAgreement ends an agreement for good. Provider or consumer."""
+    ReportKeyDestruction: _aio.UnaryUnaryMultiCallable[_agreement_pb2.ReportKeyDestructionRequest, _agreement_pb2.Agreement]  # type: ignore[assignment]
+    """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway."""
     GetAgreementBundle: _aio.UnaryUnaryMultiCallable[_agreement_pb2.GetAgreementBundleRequest, _agreement_pb2.AgreementBundle]  # type: ignore[assignment]
     """GetAgreementBundle returns all signed documents behind an agreement, for offline verification."""
     WatchAgreements: _aio.UnaryStreamMultiCallable[_agreement_pb2.WatchAgreementsRequest, _agreement_pb2.WatchAgreementsResponse]  # type: ignore[assignment]
@@ -122,6 +126,14 @@ class AgreementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agreement_pb2.Agreement, _abc.Awaitable[_agreement_pb2.Agreement]]:
         """TerminateAgreement ends an agreement for good. Provider or consumer."""
+
+    @_abc_1.abstractmethod
+    def ReportKeyDestruction(
+        self,
+        request: _agreement_pb2.ReportKeyDestructionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agreement_pb2.Agreement, _abc.Awaitable[_agreement_pb2.Agreement]]:
+        """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway."""
 
     @_abc_1.abstractmethod
     def GetAgreementBundle(

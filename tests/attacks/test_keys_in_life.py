@@ -346,6 +346,15 @@ def test_a_destroyed_agreements_pseudonyms_cannot_be_computed_again(life: Life) 
 
     (script,) = procedure("Destroy the keys of one agreement")
     life.does(script, AGREEMENT=agreement)
+    found = life.city.exchange("planner").agreement(agreement)
+    assert found.state == "TERMINATED"
+    assert found.key_destruction is not None
+    (told,) = (
+        entry.entry
+        for entry in life.city.exchange("planner").entries(found.name)
+        if entry.entry["event"] == "agreement.keys-destroyed"
+    )
+    assert told["detail"]["destruction"] == found.key_destruction.digest
     assert not _holds(state, salt)  # with the gateway running: the log too
     life.city.town.stop(GATEWAY)
     try:
@@ -366,7 +375,7 @@ def test_a_reader_of_the_state_keeps_no_erased_salt(tmp_path: Path) -> None:
         reader = sqlite3.connect(path)
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM salts").fetchall() == [(1,)]
-        state.erase_salt("sha256:a")
+        state.erase_salt("sha256:a", "agreements/a", Envelope({}, ()))
         reader.close()
         state.keep_agreement("agreements/b", "sha256:b")
         assert not _holds(path, salt)

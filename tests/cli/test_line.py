@@ -26,6 +26,7 @@ PROMISED = [
     "init",
     "up",
     "contract",
+    "attack",
     "publish",
     "search",
     "show",

@@ -90,6 +90,7 @@ class FakeExchange:
         self.answers: dict[str, SluicegateError] = {}
         self.grown: dict[tuple[int, int], list[bytes]] = {}
         self.entries: list[LedgerProof] = []
+        self.destructions: dict[str, Envelope] = {}
         self.beats: queue.Queue[Heartbeat | None] = queue.Queue()
 
     def _called(self, name: str) -> None:
@@ -118,6 +119,10 @@ class FakeExchange:
     def report_refusal(self, transfer: str, reason: str, detail: Mapping[str, str]) -> None:
         self._called("report_refusal")
         self.refusals[transfer] = (reason, dict(detail))
+
+    def report_destruction(self, agreement: str, destruction: Envelope) -> None:
+        self._called("report_destruction")
+        assert self.destructions.setdefault(agreement, destruction) == destruction
 
     def watch(self) -> Iterator[Heartbeat]:
         self._called("watch")

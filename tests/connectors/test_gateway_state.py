@@ -25,6 +25,7 @@ from contracts.errors import Reason, SluicegateError
 
 KEY = SigningKey.from_seed(bytes(range(32)))
 NOW = 1_800_000_000
+STATED = Envelope({"agreement": "agreements/a"}, ())
 ROOT = Path(__file__).parents[2]
 
 
@@ -126,8 +127,9 @@ def test_a_salt_stays_until_it_is_erased_and_never_returns(tmp_path: Path) -> No
         assert state.salt("sha256:b") != salt
     with open_state(tmp_path) as state:
         assert state.salt("sha256:a") == salt
-        state.erase_salt("sha256:a")
-        state.erase_salt("sha256:a")
+        for _ in range(2):
+            state.erase_salt("sha256:a", "agreements/a", STATED)
+        assert [(report.transfer, report.kind) for report in state.reports()] == [("agreements/a", "destruction")]
         for _ in range(2):
             with pytest.raises(SluicegateError) as caught:
                 state.salt("sha256:a")
@@ -137,7 +139,7 @@ def test_a_salt_stays_until_it_is_erased_and_never_returns(tmp_path: Path) -> No
 
 
 def test_a_salt_that_was_erased_before_its_first_use_is_never_made(state: GatewayState) -> None:
-    state.erase_salt("sha256:a")
+    state.erase_salt("sha256:a", "agreements/a", STATED)
     with pytest.raises(SluicegateError):
         state.salt("sha256:a")
 

@@ -19,6 +19,7 @@ from connectors.sources import SourceSettings
 from contracts import merkle
 from contracts import receipt as receipts
 from contracts.agreement import Suspension
+from contracts.destruction import verify_destruction
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, rfc3339
@@ -163,6 +164,9 @@ def test_an_end_for_good_destroys_the_secret_and_the_release(gate: Gate) -> None
         gate.state.salt(digest)
     assert caught.value.reason is Reason.AGREEMENT_NOT_LIVE
     until(lambda: not list((gate.folder / "spool").iterdir()))
+    until(lambda: gate.exchange.destructions)
+    paper = verify_destruction(gate.exchange.destructions[gate.papers.agreed.id], gate.papers.verified, at=gate.clock())
+    assert (paper.agreement_digest, paper.gateway) == (digest, gate.papers.agreed.gateway)
 
 
 def test_an_end_for_good_is_carried_out_by_the_next_run_if_this_one_was_killed(gate: Gate) -> None:
@@ -179,6 +183,9 @@ def test_an_end_for_good_is_carried_out_by_the_next_run_if_this_one_was_killed(g
         gate.state.salt(digest)
     assert caught.value.reason is Reason.AGREEMENT_NOT_LIVE
     assert gate.state.to_destroy() == []
+    until(lambda: gate.exchange.destructions)
+    paper = verify_destruction(gate.exchange.destructions[gate.papers.agreed.id], gate.papers.verified, at=gate.clock())
+    assert paper.order_digest == Envelope.from_bytes(raw).digest
 
 
 # --- silence

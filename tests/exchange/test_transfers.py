@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from contracts import receipt as law
+from contracts.destruction import Destruction
 from contracts.envelope import Envelope, Kind, sign, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import epoch, rfc3339
 from contracts.receipt import Grant, Receipt
-from exchange import ledger, records, transfers
+from exchange import ledger, records, reports, transfers
 from exchange.grants import RESUMES
 from exchange.store import Store
 from tests.exchange.town import GATEWAY_NAME, Town
@@ -622,3 +623,61 @@ def test_the_receipt_shown_is_the_receipt_signed(town: Town, deal: str) -> None:
     run = finished(town, deal)
     shown = transfers.get(town.hall, town.principal("analyst"), run.name)
     assert msgspec.convert(Envelope.from_bytes(shown.receipt).payload, Receipt).transfer == run.name
+
+
+# --- the destruction of keys
+
+
+def destroyed(town: Town, deal: str, signer: str = "", **changed: Any) -> Envelope:
+    """A gateway's statement about an agreement's keys; `changed` replaces fields of its payload."""
+    with town.store.read() as tx:
+        record = tx.get(records.Agreement, deal)
+    assert record is not None
+    gateway = record.gateway.rpartition("/")[2]
+    stated = Destruction(
+        agreement=deal,
+        agreement_digest=record.digest,
+        gateway=gateway,
+        order_digest="sha256:" + "5" * 64,
+        at=rfc3339(town.now),
+    )
+    return sign(Kind.DESTRUCTION, msgspec.structs.replace(stated, **changed), key(signer or gateway))
+
+
+def test_destroyed_keys_are_recorded_once(town: Town, deal: str) -> None:
+    stated, gateway = destroyed(town, deal), town.principal("gateway")
+    call = town.call("gateway", "ReportKeyDestruction", deal, stated.digest)
+    for again in (call, call, town.call("gateway", "ReportKeyDestruction", deal, "again")):
+        found = reports.report_destruction(town.hall, gateway, again, deal, stated)
+        assert found.key_destruction == stated.to_bytes()
+        assert found.state == "ACTIVE", "what the department's order ends, the exchange hears from its people"
+    assert town.events().count("agreement.keys-destroyed") == 1
+    later = destroyed(town, deal, at=rfc3339(town.now + 1))
+    refused(Reason.RECEIPT_INVALID, reports.report_destruction, town.hall, gateway, None, deal, later)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"agreement": "agreements/a-zzzzzzzzzz"}, Reason.RECEIPT_INVALID),
+        ({"agreement_digest": "sha256:" + "0" * 64}, Reason.RECEIPT_INVALID),
+        ({"gateway": "other"}, Reason.SIGNATURE_INVALID),
+        ({"signer": "steward@health.example"}, Reason.KEY_UNTRUSTED),
+        ({"at": "2999-01-01T00:00:00Z"}, Reason.KEY_UNTRUSTED),
+    ],
+    ids=["other agreement", "other digest", "other gateway", "other key", "future"],
+)
+def test_a_statement_about_keys_that_does_not_fit(
+    town: Town, deal: str, changed: dict[str, Any], reason: Reason
+) -> None:
+    stated = destroyed(town, deal, **changed)
+    before = town.events()
+    refused(reason, reports.report_destruction, town.hall, town.principal("gateway"), None, deal, stated)
+    assert town.events() == before
+
+
+def test_only_the_agreements_own_gateway_speaks_of_its_keys(town: Town, deal: str) -> None:
+    stated, hall, other = destroyed(town, deal), town.hall, town.principal("other-gateway")
+    same_refusal(town, lambda n: reports.report_destruction(hall, other, None, n, stated), deal, "agreements/a-z")
+    for actor in ("steward", "analyst", "auditor"):
+        refused(Reason.ROLE_MISSING, reports.report_destruction, hall, town.principal(actor), None, deal, stated)
