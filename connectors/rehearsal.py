@@ -13,8 +13,10 @@ import polars as pl
 from connectors import making, order, privacy
 from connectors import spool as spools
 from connectors.digest import ContentDigest
+from connectors.effectiveness import mean
 from connectors.keys import passing_secrets
 from connectors.masking import masked
+from connectors.missed import missed
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
 from connectors.scope import in_scope
@@ -167,7 +169,7 @@ def _outcome(
 ) -> DryRun:
     allowed = privacy.allowed(plan)
     return DryRun(
-        passes=places is None or (verdict.share <= allowed and verdict.rows_suppressed < verdict.rows_in),
+        passes=places is None or not missed(plan, verdict),
         rows_in=verdict.rows_in,
         rows_suppressed=verdict.rows_suppressed,
         share=verdict.share,
@@ -181,7 +183,7 @@ def _outcome(
         l_lowest=verdict.lowest_l,
         l_met={name: verdict.met(column) for name, column in places.values} if places else {},
         highest_risk=1 / verdict.met("n") if verdict.met("n") else 0.0,
-        mean_risk=verdict.mean_risk,
+        mean_risk=mean(verdict.tables),
         exact=verdict.exact,
         columns=columns,
         sample=sample,
