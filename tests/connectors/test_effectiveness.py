@@ -192,7 +192,8 @@ def adult() -> pl.DataFrame:
     if not path.exists():
         pytest.skip(f"the corpus is not at {path}")
     raw = pl.read_csv(path, has_header=False, new_columns=NAMES).drop_nulls("age")
-    return raw.with_columns(pl.col(pl.String).str.strip_chars()).with_columns(
+    plain = raw.with_columns(pl.col(pl.String).str.strip_chars())
+    return plain.with_columns(pl.col("hours-per-week", "education-num").cast(pl.Int64)).with_columns(
         decade=pl.col("age") // 10 * 10,
         twenty=pl.col("age") // 20 * 20,
         id=pl.int_range(pl.len()).cast(pl.String),
