@@ -93,15 +93,16 @@ def worst(measured: Iterable[pl.DataFrame], limit: Limit) -> Spread:
     tables = [table for table in measured if table.height]
 
     def highest(column: str) -> float:
-        return max((float(table[column].max()) for table in tables), default=0.0)  # type: ignore[arg-type]
+        most = max((float(table[column].max()) for table in tables), default=0.0)  # type: ignore[arg-type]
+        return min(1.0, max(0.0, most))  # sums of shares may overstep by what floating point loses
 
     lowest = min((float(table["entropy"].min()) for table in tables), default=1.0)  # type: ignore[arg-type]
     return Spread(
         t_required=limit.t,
-        variational=min(1.0, highest("variational")),
-        ordered=min(1.0, highest("ordered")) if limit.ordered else None,
+        variational=highest("variational"),
+        ordered=highest("ordered") if limit.ordered else None,
         entropy_required=limit.entropy,
-        entropy=lowest,
+        entropy=max(1.0, lowest),
     )
 
 

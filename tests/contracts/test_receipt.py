@@ -387,6 +387,8 @@ def test_5_blake3_receipts_verify_too():
 def bounded(**changed: Any) -> Envelope:
     bounds = OUTBREAK.bounds
     assert isinstance(bounds, Bounds)
+    if "k_met" in changed:
+        changed = {"certificate": OUTBREAK.certificate(changed["k_met"], OUTBREAK.suppressed), **changed}
     return OUTBREAK.receipt_of(bounds=msgspec.structs.replace(bounds, **changed))
 
 
@@ -426,7 +428,9 @@ def test_6_bounds_that_are_not_stated():
 def test_6_an_empty_release_meets_any_bound():
     parts = (PartDigest(rows=0, digest=OTHER),)
     digest = content_digest("sha-256", PAPERS.schema, parts)
-    nothing = msgspec.structs.replace(PAPERS.bounds, k_met=0, classes=0)
+    figures = dict.fromkeys(("dr_c", "risk", "marketer_risk", "average_class", "discernibility"), 0.0)
+    judged = msgspec.structs.replace(PAPERS.certificate(0, 0), **figures)
+    nothing = msgspec.structs.replace(PAPERS.bounds, k_met=0, classes=0, certificate=judged)
     empty = PAPERS.receipt_of(
         rows_in=0, rows_out=0, parts=parts, parts_sent=(0,), content_digest=digest, bounds=nothing
     )
@@ -444,7 +448,11 @@ def test_6_an_empty_release_meets_any_bound():
 )
 def test_6_rows_suppressed_within_the_contracts_share(papers, agreement, suppressed, allowed):
     """5 % of the rows after scope may go under one purpose, none under the other, which refuses."""
-    receipt = papers.receipt_of(rows_in=1100, rows_suppressed=suppressed)
+    bounds = papers.bounds
+    judged = papers.certificate(bounds.k_met, suppressed)
+    receipt = papers.receipt_of(
+        rows_in=1100, rows_suppressed=suppressed, bounds=msgspec.structs.replace(bounds, certificate=judged)
+    )
     if allowed:
         assert check(receipt, agreement=agreement)
     else:
