@@ -214,7 +214,7 @@ class Measure:
         first = True
         # k and l first: how values are spread is judged against what those leave.
         while True:
-            rounds = [(grouping, self._census(grouping, verdict.alive)) for grouping in self.places.groupings]
+            rounds = [(grouping, self._census(grouping, verdict)) for grouping in self.places.groupings]
             if first:
                 verdict.failing = sum(len(census.failing) for _, census in rounds)
                 verdict.alone = max(census.alone / max(1, census.entities) for _, census in rounds)
@@ -241,31 +241,35 @@ class Measure:
 
     def _spread(self, verdict: Verdict) -> list[tuple[str | None, pl.Series]]:
         """Measure how values are spread; the classes that miss a bound, once for each field."""
-        failing: list[tuple[str | None, pl.Series]] = []
-        for limit in self.places.spread:
-            of = spreading.whole(self._alive(verdict.alive), limit)
-            measured = [
-                spreading.by_class(partial(self._classes, grouping, verdict.alive), limit, of, budget=self.budget)
-                for grouping in self.places.groupings
-            ]
-            verdict.spread[limit.field] = spreading.worst(measured, limit)
-            failing += [
-                (grouping, spreading.missing(table, limit))
-                for grouping, table in zip(self.places.groupings, measured, strict=True)
-            ]
+        found = {limit: spreading.whole(self._alive(verdict.alive), limit) for limit in self.places.spread}
+        wholes = {limit: of for limit, of in found.items() if of is not None}
+        measured = [
+            (
+                grouping,
+                spreading.by_class(partial(self._classes, grouping, verdict.alive), wholes, budget=self.budget),
+            )
+            for grouping in self.places.groupings
+            if wholes
+        ]
+        failing = [
+            (grouping, spreading.missing(tables[limit], limit)) for grouping, tables in measured for limit in wholes
+        ]
+        verdict.spread = {
+            limit.field: spreading.worst([tables[limit] for _, tables in measured], limit) for limit in wholes
+        }
         if not verdict.first_spread:
             verdict.first_spread = dict(verdict.spread)
             verdict.failing += sum(len(classes) for _, classes in failing)
         return failing
 
-    def _census(self, grouping: str | None, alive: list[pl.Series | None]) -> Census:
+    def _census(self, grouping: str | None, verdict: Verdict) -> Census:
         """Classes of one grouping. Sliced finer each time the budget is exceeded."""
         if self.exact:
-            return self._exactly(grouping, alive)
+            return self._exactly(grouping, verdict)
         slices = 1
         while True:
             try:
-                return self._counted(grouping, alive, slices)
+                return self._counted(grouping, verdict.alive, slices)
             except TooManyOpenError:
                 slices *= 4
 
@@ -282,12 +286,12 @@ class Measure:
             census.take({column: tally.counts(column) for column, tally in tallies.items()})
         return census
 
-    def _exactly(self, grouping: str | None, alive: list[pl.Series | None]) -> Census:
+    def _exactly(self, grouping: str | None, verdict: Verdict) -> Census:
         """The same, counted to the end."""
         census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
         items = {"n": self.places.entity, **{column: column for column in census.least}}
-        rows = sum(batch.height for batch in self._alive(alive))
-        census.take(counted_exactly(partial(self._classes, grouping, alive), items, rows, self.budget))
+        rows = verdict.rows_in - verdict.rows_suppressed
+        census.take(counted_exactly(partial(self._classes, grouping, verdict.alive), items, rows, self.budget))
         return census
 
     def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:

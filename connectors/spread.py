@@ -12,7 +12,7 @@ counted in slices of the classes. The whole's spread must fit, so a field may ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,7 +24,8 @@ from contracts.papers import Spread
 from contracts.plan import Plan
 
 MOST_VALUES = 2_000_000  # distinct values of one field
-PAIRS = 2_000_000  # of class and value, held at once
+PAIRS = 8_000_000  # of class and value, held at once
+ROWS = 4_000_000  # grouped at once
 
 Classes = Callable[[], Iterable[pl.DataFrame]]  # rows with their class, read anew at each call
 
@@ -56,14 +57,16 @@ def limits(plan: Plan, *, every: bool = False) -> tuple[Limit, ...]:
     return tuple(found)
 
 
-def whole(frames: Iterable[pl.DataFrame], limit: Limit) -> pl.DataFrame:
+def whole(frames: Iterable[pl.DataFrame], limit: Limit) -> pl.DataFrame | None:
     """Over all rows: each value, its `place` in order, its `share`, and `reached`, the share up to it.
 
-    Raises DATA_INVALID for more than `MOST_VALUES` values."""
+    More than `MOST_VALUES` values raise DATA_INVALID where a bound needs them; without one they give None."""
     held: pl.DataFrame | None = None
     for frame in frames:
         counted = frame.select(value=pl.col(limit.column)).group_by("value").len("rows")
         held = counted if held is None else _summed([held, counted], ["value"])
+        if held.height > MOST_VALUES and limit.t is None and limit.entropy is None:
+            return None
         if held.height > MOST_VALUES:
             raise SluicegateError(
                 Reason.DATA_INVALID,
@@ -76,14 +79,20 @@ def whole(frames: Iterable[pl.DataFrame], limit: Limit) -> pl.DataFrame:
     return table.select("value", share=share, reached=share.cum_sum()).with_row_index("place")
 
 
-def by_class(classes: Classes, limit: Limit, of: pl.DataFrame, *, budget: int = PAIRS) -> pl.DataFrame:
-    """One row a class: `variational`, `ordered` (null where the field has no order) and `entropy`."""
-    slices, most = 1, max(budget, of.height)
+def by_class(
+    classes: Classes, wholes: Mapping[Limit, pl.DataFrame], *, budget: int = PAIRS
+) -> dict[Limit, pl.DataFrame]:
+    """For each field, whose `whole` is given, one row a class: `variational`, `ordered` (null where the
+    field has no order) and `entropy`. Rows are read once for all fields, as long as all pairs fit."""
+    slices, most = 1, max(budget, *(of.height for of in wholes.values()))
     while True:
         try:
-            return pl.concat(
-                _measured(_pairs(classes(), limit, most, slices, index), of, limit.ordered) for index in range(slices)
-            )
+            found: dict[Limit, list[pl.DataFrame]] = {limit: [] for limit in wholes}
+            for index in range(slices):
+                pairs = _pairs(classes(), tuple(wholes), most, slices, index)
+                for limit, of in wholes.items():
+                    found[limit].append(_measured(pairs.pop(limit), of, limit.ordered))
+            return {limit: pl.concat(tables) for limit, tables in found.items()}
         except TooManyOpenError:
             slices *= 4
 
@@ -117,30 +126,40 @@ def missing(measured: pl.DataFrame, limit: Limit) -> pl.Series:
     return measured.filter(bad)["class"]
 
 
-def _pairs(frames: Iterable[pl.DataFrame], limit: Limit, most: int, slices: int, index: int) -> pl.DataFrame:
-    """(class, value, rows) of every class of one slice."""
-    held: list[pl.DataFrame] = []
-    waiting = 0
-    for counted in _counted(frames, limit, slices, index):
-        held.append(counted)
-        waiting += counted.height
-        if waiting > most:
-            held = [_summed(held, ["class", "value"])]
-            waiting = held[0].height
-            if waiting > most and slices < 2**40:
+def _pairs(
+    frames: Iterable[pl.DataFrame], limits: tuple[Limit, ...], most: int, slices: int, index: int
+) -> dict[Limit, pl.DataFrame]:
+    """For each field (class, value, rows) of every class of one slice."""
+    held: dict[Limit, pl.DataFrame] = {}
+    for rows in _gathered(frames, limits, slices, index):
+        for limit in limits:
+            counted = rows.select("class", value=pl.col(limit.column)).group_by("class", "value").len("rows")
+            held[limit] = _summed([held[limit], counted], ["class", "value"]) if limit in held else counted
+            if held[limit].height > most:
                 raise TooManyOpenError
-    return _summed(held, ["class", "value"])
+    if not held:
+        raise SluicegateError(Reason.INTERNAL, "a spread was asked of no rows")
+    return held
 
 
-def _counted(frames: Iterable[pl.DataFrame], limit: Limit, slices: int, index: int) -> Iterator[pl.DataFrame]:
+def _gathered(
+    frames: Iterable[pl.DataFrame], limits: tuple[Limit, ...], slices: int, index: int
+) -> Iterator[pl.DataFrame]:
+    """The rows of one slice of the classes, many at once: batch by batch nearly every pair would be new."""
+    columns = list(dict.fromkeys(("class", *(limit.column for limit in limits))))
+    pending, waiting = [], 0
     for frame in frames:
         mine = frame.filter(pl.col("class") % slices == index) if slices > 1 else frame
-        yield mine.select("class", value=pl.col(limit.column)).group_by("class", "value").len("rows")
+        pending.append(mine.select(columns))
+        waiting += mine.height
+        if waiting >= ROWS:
+            yield pl.concat(pending)
+            pending, waiting = [], 0
+    if pending:
+        yield pl.concat(pending)
 
 
 def _summed(frames: list[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
-    if len(frames) == 1:
-        return frames[0]
     return pl.concat(frames).group_by(keys).agg(pl.col("rows").sum())
 
 

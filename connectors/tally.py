@@ -23,6 +23,8 @@ class Tally:
 
     def __init__(self, enough: int | None, budget: int) -> None:
         self._enough, self._budget = enough, budget
+        # Closing classes early pays only while few rows wait; counting to the end gains by merging seldom.
+        self._most_waiting = max(SLICE // 2, budget // 2) if enough is None else SLICE // 2
         self._closed: pl.DataFrame | None = None
         self._open: pl.DataFrame | None = None
         self._pending: list[pl.DataFrame] = []
@@ -35,7 +37,7 @@ class Tally:
             rows = rows.join(self._closed, on="class", how="anti")
         self._pending.append(rows)
         self._waiting += rows.height
-        if self._waiting >= max(SLICE // 2, self._open.height if self._open is not None else 0):
+        if self._waiting >= max(self._most_waiting, self._open.height if self._open is not None else 0):
             self._settle()
 
     def counts(self, name: str) -> pl.DataFrame:

@@ -155,11 +155,15 @@ def ordered(type: str) -> bool:
 
 
 def text(bounds: Bounds) -> str:
-    """The certificate in one line, for people; of papers without one, that there is none."""
-    stated = bounds.certificate
+    """The certificate in one line, for people."""
+    return "; ".join(lines(bounds.certificate, at_least=bounds.at_least))
+
+
+def lines(stated: Certificate | None, *, at_least: bool) -> tuple[str, ...]:
+    """The certificate for people, a figure a line; of papers without one, that there is none."""
     if stated is None:
-        return "no certificate: made before there were any"
-    most, least = ("at most ", "at least ") if bounds.at_least else ("", "")
+        return ("no certificate: made before there were any",)
+    most, least = ("at most ", "at least ") if at_least else ("", "")
     allowed = "" if stated.risk_required is None else f", allowed {stated.risk_required:g}"
     parts = [
         f"level {least}{stated.level} of 4 ({stated.sharing_model} sharing)",
@@ -174,7 +178,7 @@ def text(bounds: Bounds) -> str:
         bound = "" if found.t_required is None else f" (allowed {found.t_required:g})"
         need = "" if found.entropy_required is None else f" (needed {found.entropy_required:g})"
         parts.append(f"t of {name} {distance:.4f} {kind}{bound}, entropy l {found.entropy:.2f}{need}")
-    return "; ".join(parts)
+    return tuple(parts)
 
 
 def _same(found: float, expected: float) -> bool:

@@ -100,6 +100,17 @@ class Require(_Value, frozen=True, kw_only=True):
     max_risk: float | None = None
     max_suppression: float | None = None
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every bound as people read it, k first."""
+        return (
+            f"k at least {self.k}",
+            *(f"l of {name} at least {least}" for name, least in self.l.items()),
+            *(f"entropy l of {name} at least {least:g}" for name, least in self.entropy_l.items()),
+            *(f"t of {name} at most {most:g}" for name, most in self.t.items()),
+            *((f"R at most {self.max_risk:g}",) if self.max_risk is not None else ()),
+        )
+
 
 class Effectiveness(_Value, frozen=True, kw_only=True):
     """How re-identification is judged for a purpose. `entity` is the field that tells persons apart;

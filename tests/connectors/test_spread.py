@@ -51,7 +51,9 @@ def _frames(rows: list[Pair], size: int, dtype: Any) -> list[pl.DataFrame]:
 
 def _measured(frames: Iterable[pl.DataFrame], limit: Limit, budget: int) -> pl.DataFrame:
     frames = list(frames)
-    return spread.by_class(lambda: frames, limit, spread.whole(frames, limit), budget=budget)
+    of = spread.whole(frames, limit)
+    assert of is not None
+    return spread.by_class(lambda: frames, {limit: of}, budget=budget)[limit]
 
 
 @pytest.mark.parametrize(("values", "dtype", "ordered"), [(NUMBERS, pl.Int64, True), (NAMES, pl.String, False)])
@@ -107,11 +109,15 @@ def test_classes_that_miss_a_bound_are_named() -> None:
 def test_a_field_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread, "MOST_VALUES", 3)
     limit = Limit("income", "s", True, 0.2, None)
-    assert spread.whole(_frames([(0, i % 3) for i in range(9)], 2, pl.Int64), limit).height == 3
+    few = spread.whole(_frames([(0, i % 3) for i in range(9)], 2, pl.Int64), limit)
+    assert few is not None
+    assert few.height == 3
     with pytest.raises(SluicegateError) as caught:
         spread.whole(_frames([(0, i) for i in range(4)], 2, pl.Int64), limit)
     assert caught.value.reason is Reason.DATA_INVALID
     assert "income" in caught.value.message
+    unbound = Limit("income", "s", True, None, None)
+    assert spread.whole(_frames([(0, i) for i in range(4)], 2, pl.Int64), unbound) is None
 
 
 def test_what_is_measured_follows_the_plan() -> None:
