@@ -421,6 +421,26 @@ def test_6_stricter_than_the_contract_is_welcome(changed):
     assert check(bounded(**changed), agreement=MONITORED)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"level": 4}, "level 4 does not follow"),
+        ({"dr_b": 0.02}, "the highest risk"),
+        ({"tau": 0.5}, "other thresholds"),
+        ({"suppressed": 0.0}, "the share suppressed"),
+    ],
+    ids=str,
+)
+def test_6_a_certificate_that_is_wrong(changed, says):
+    """In the receipt, and in an intent, which a client verifies before it takes a row."""
+    bounds = OUTBREAK.bounds
+    judged = msgspec.structs.replace(bounds.certificate, **changed)
+    wrong = msgspec.structs.replace(bounds, certificate=judged)
+    assert says in refused(Reason.RECEIPT_INVALID, 6, OUTBREAK.receipt_of(bounds=wrong), agreement=MONITORED)
+    message = raises(Reason.RECEIPT_INVALID, verify_intent, OUTBREAK.intent_of(bounds=wrong), MONITORED, at=NOW + 60)
+    assert says in message
+
+
 def test_6_bounds_that_are_not_stated():
     refused(Reason.RECEIPT_INVALID, 6, OUTBREAK.receipt_of(bounds=None), agreement=MONITORED)
 
