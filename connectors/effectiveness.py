@@ -64,13 +64,14 @@ def uniques(tables: Tables) -> float:
 
 
 def discernibility(tables: Tables, *, suppressed: int, rows: int) -> float:
-    """The discernibility metric: each entity costs as many as it cannot be told from, each suppressed row
-    as many as there are rows. Of one row an entity, as the literature has it.
+    """The discernibility metric over the rows: each entity costs as many as it cannot be told from, each
+    suppressed row as many as there are rows; of that the mean, since the sum of many rows is beyond exact
+    numbers. Of one row an entity, as the literature has it.
 
-    >>> discernibility([pl.DataFrame({"n": [2, 3]})], suppressed=1, rows=6)
-    19.0
+    >>> discernibility([pl.DataFrame({"n": [2, 3]})], suppressed=1, rows=10)
+    2.3
     """
-    return _worst(tables, lambda n: float((n.cast(pl.Float64) ** 2).sum())) + float(suppressed) * rows
+    return _worst(tables, lambda n: float((n.cast(pl.Float64) ** 2).sum()) / max(1, rows)) + float(suppressed)
 
 
 def journalist(table: pl.DataFrame, register: pl.DataFrame) -> float:
@@ -93,8 +94,9 @@ def judged(
 
     With `exact` false, classes were counted no further than k: risks are upper limits then.
     """
-    model, tau = plan.sharing_model or SharingModel.PUBLIC, plan.tau or 0.0
-    dr_a, dr_b, dr_c, matched = above(tables, tau), highest(tables), mean(tables), marketer(tables)
+    model, tau, said = plan.sharing_model or SharingModel.PUBLIC, plan.tau or 0.0, certificate.figure
+    dr_a, dr_b, dr_c = said(above(tables, tau)), said(highest(tables)), said(mean(tables))
+    matched = marketer(tables)
     risk = certificate.risk(model, dr_a, dr_b, dr_c)
     direct = any(
         field.identifiability is Identifiability.DIRECT and field.technique.reversible for field in plan.fields
@@ -102,7 +104,7 @@ def judged(
     return Certificate(
         level=certificate.level(risk, plan.tolerated, direct=direct),
         sharing_model=model,
-        tau=tau,
+        tau=said(tau),
         context_risk=certificate.CONTEXT_RISK,
         dr_a=dr_a,
         dr_b=dr_b,
@@ -112,11 +114,11 @@ def judged(
         risk_required=plan.max_risk,
         prosecutor_risk=dr_b,
         journalist_risk=None,
-        marketer_risk=matched,
-        uniques=uniques(tables),
-        suppressed=suppressed / rows_in if rows_in else 0.0,
-        average_class=1 / matched if matched else 0.0,
-        discernibility=discernibility(tables, suppressed=suppressed, rows=rows_in) if exact else None,
+        marketer_risk=said(matched),
+        uniques=said(uniques(tables)),
+        suppressed=said(suppressed / rows_in if rows_in else 0.0),
+        average_class=said(1 / matched if matched else 0.0),
+        discernibility=said(discernibility(tables, suppressed=suppressed, rows=rows_in)) if exact else None,
         spread=dict(spread),
     )
 

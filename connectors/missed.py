@@ -28,6 +28,11 @@ def missed(plan: Plan, verdict: Verdict) -> bool:
     allowed, or everything, or what is left is riskier than the contract says."""
     if verdict.share > privacy.allowed(plan) or verdict.rows_suppressed == verdict.rows_in:
         return True
+    return too_risky(plan, verdict)
+
+
+def too_risky(plan: Plan, verdict: Verdict) -> bool:
+    """Whether what is left is riskier than the contract says."""
     return plan.max_risk is not None and privacy.certificate(plan, verdict).risk > plan.max_risk + SLACK
 
 

@@ -108,10 +108,10 @@ def worst(measured: Iterable[pl.DataFrame], limit: Limit) -> Spread:
     lowest = min((float(table["entropy"].min()) for table in tables), default=1.0)  # type: ignore[arg-type]
     return Spread(
         t_required=limit.t,
-        variational=highest("variational"),
-        ordered=highest("ordered") if limit.ordered else None,
+        variational=certificate.figure(highest("variational")),
+        ordered=certificate.figure(highest("ordered")) if limit.ordered else None,
         entropy_required=limit.entropy,
-        entropy=max(1.0, lowest),
+        entropy=certificate.figure(max(1.0, lowest)),
     )
 
 

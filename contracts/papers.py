@@ -174,8 +174,9 @@ class Certificate(_Document, frozen=True):
     `prosecutor_risk` is of whoever knows that a person is in the release, `journalist_risk` of whoever has
     a register (None: measured against none), `marketer_risk` the share that may be matched at all. `uniques`
     is the share of entities that are alone in a class, `average_class` the entities of a class,
-    `discernibility` the sum of their squares, and suppressed rows times all rows (None: not counted to the
-    end). Where `Bounds.at_least`, risks are upper limits, `level` and `average_class` lower ones."""
+    `discernibility` what the metric gives a row: the sum of their squares over all rows, and the rows
+    suppressed (None: not counted to the end). Where `Bounds.at_least`, risks are upper limits, `level` and
+    `average_class` lower ones. Figures have twelve digits (`contracts.certificate.figure`)."""
 
     level: int
     sharing_model: SharingModel

@@ -32,6 +32,7 @@ from contracts.agreement import (
     verify_bundle,
 )
 from contracts.canonical import canonical, digest, terms_digest
+from contracts.certificate import figure
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.evidence import EvidenceBundle, LedgerProof
 from contracts.instants import epoch, rfc3339
@@ -407,11 +408,11 @@ class Papers:
         demanded = self.contract.purposes[self.agreed.purpose].effectiveness
         assert demanded is not None
         held_to = standard.load(self.contract.sharing.standard)
-        highest = 1 / k_met if k_met else 0.0
+        highest = figure(1 / k_met if k_met else 0.0)
         return Certificate(
             level=3,
             sharing_model=demanded.sharing_model,
-            tau=held_to.tau(demanded.sharing_model),
+            tau=figure(held_to.tau(demanded.sharing_model)),
             context_risk=1.0,
             dr_a=0.0,
             dr_b=highest,
@@ -423,7 +424,7 @@ class Papers:
             journalist_risk=None,
             marketer_risk=0.025,
             uniques=0.0,
-            suppressed=suppressed / (1000 + suppressed),
+            suppressed=figure(suppressed / (1000 + suppressed)),
             average_class=40.0,
             discernibility=20_000.0,
             spread={},
