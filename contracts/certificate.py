@@ -18,6 +18,7 @@ from contracts.standard import Standard
 CONTEXT_RISK = 1.0  # nobody has documented a lower one: an attack is taken to happen
 SLACK = 1e-9  # what floating point may lose; far below any bound that somebody writes
 
+NOBODY = "level 4 of 4: about no person"  # in words, where there is nothing to measure
 DIRECT, RISKY, ACCEPTABLE, NOTHING = 1, 2, 3, 4  # the levels
 
 
@@ -164,15 +165,10 @@ def ordered(type: str) -> bool:
     return type.startswith(("int", "uint", "float", "decimal", "date", "timestamp"))
 
 
-def text(bounds: Bounds) -> str:
-    """The certificate in one line, for people."""
-    return "; ".join(lines(bounds.certificate, at_least=bounds.at_least))
-
-
-def lines(stated: Certificate | None, *, at_least: bool) -> tuple[str, ...]:
-    """The certificate for people, a figure a line; of papers without one, that there is none."""
+def text(stated: Certificate | None, *, at_least: bool) -> str:
+    """The certificate in one line, for people; of papers without one, that there is none."""
     if stated is None:
-        return ("no certificate: made before there were any",)
+        return "no certificate: made before there were any"
     most, least = ("at most ", "at least ") if at_least else ("", "")
     allowed = "" if stated.risk_required is None else f", allowed {stated.risk_required:g}"
     parts = [
@@ -188,7 +184,7 @@ def lines(stated: Certificate | None, *, at_least: bool) -> tuple[str, ...]:
         bound = "" if found.t_required is None else f" (allowed {found.t_required:g})"
         need = "" if found.entropy_required is None else f" (needed {found.entropy_required:g})"
         parts.append(f"t of {name} {distance:.4f} {kind}{bound}, entropy l {found.entropy:.2f}{need}")
-    return tuple(parts)
+    return "; ".join(parts)
 
 
 def _same(found: float, expected: float) -> bool:

@@ -230,7 +230,7 @@ def _bounds(agreement: VerifiedAgreement, paper: Receipt | Intent) -> str:
     standard = standards.load(agreement.contract.sharing.standard)
     if wrong := list(certificate.problems(bounds, demanded, standard, dict(paper.schema), suppressed=share)):
         raise _wrong("the certificate is wrong: " + "; ".join(wrong))
-    return f"{_bounds_text(bounds)}; {certificate.text(bounds)}"
+    return f"{_bounds_text(bounds)}; {certificate.text(bounds.certificate, at_least=bounds.at_least)}"
 
 
 def _joins_rows(agreement: VerifiedAgreement, name: str) -> bool:

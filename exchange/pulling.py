@@ -91,12 +91,10 @@ class Pulled:
         }
 
     @property
-    def judgement(self) -> tuple[str, ...]:
-        """The receipt's certificate of effectiveness, a figure a line."""
+    def judgement(self) -> str:
+        """The receipt's certificate of effectiveness, for people."""
         bounds = msgspec.convert(self.receipt.payload, Receipt).bounds
-        if bounds is None:
-            return ("level 4 of 4: about no person",)
-        return certificate.lines(bounds.certificate, at_least=bounds.at_least)
+        return certificate.text(bounds.certificate, at_least=bounds.at_least) if bounds else certificate.NOBODY
 
 
 def _bound(bounds: Bounds, met: int, required: int) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Tried:
                 "k": f"{lowest}{run.k_met} (required {run.k_required}; {run.k_lowest} before suppression)",
                 "l": [f"{name} {met} (required {run.l_required[name]})" for name, met in run.l_met.items()] or "-",
                 "uniques": f"{run.uniques_before:.2%} of persons alone in a class before suppression",
-                "effectiveness": certificate.lines(run.certificate, at_least=not run.exact),
+                "effectiveness": certificate.text(run.certificate, at_least=not run.exact),
             }
         if run.rows_suppressed or run.classes_failing:
             figures["worst columns"] = [

@@ -241,7 +241,7 @@ def _bounds(bounds: dict[str, Any] | None) -> str:
     return f"k {least}{bounds.get('kMet')} (required {bounds.get('kRequired')}){met}"
 
 
-def _judgement(bounds: dict[str, Any] | None) -> tuple[str, ...]:
+def _judgement(bounds: dict[str, Any] | None) -> str:
     """The certificate of a receipt, which is not verified here."""
     import msgspec
 
@@ -249,9 +249,9 @@ def _judgement(bounds: dict[str, Any] | None) -> tuple[str, ...]:
     from contracts.receipt import Bounds
 
     if bounds is None:
-        return ("level 4 of 4: about no person",)
+        return certificate.NOBODY
     try:
         stated = msgspec.convert(bounds, Bounds)
     except msgspec.ValidationError:
-        return ("not readable: another version wrote this receipt",)
-    return certificate.lines(stated.certificate, at_least=stated.at_least)
+        return "not readable: another version wrote this receipt"
+    return certificate.text(stated.certificate, at_least=stated.at_least)
