@@ -17,16 +17,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 
-from connectors import masking
+from connectors import effectiveness, masking
+from connectors import spread as spreading
 from connectors.order import ReleaseKey
-from connectors.tally import SLICE, Census, Tally, TooManyOpenError
+from connectors.spread import Limit
+from connectors.tally import SLICE, Census, Tally, TooManyOpenError, counted_exactly
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
-from contracts.receipt import Bounds
+from contracts.receipt import Bounds, Certificate, Spread
 
 Batches = Callable[[], Iterable[pl.DataFrame]]
 
@@ -39,8 +42,9 @@ class Layout:
     """Names of the hash columns beside the outgoing ones, and how rows are grouped by them.
 
     `row` is the tuple of quasi-identifiers, `units` the pseudonyms sent, `entity` who the row is about,
-    `values` the sensitive fields. `groupings`: None for single rows, a unit's column for what it joins.
-    `person` is the source's own column that tells persons apart.
+    `values` the sensitive fields with an l, `spread` those whose spread within classes is measured.
+    `groupings`: None for single rows, a unit's column for what it joins. `person` is the source's own
+    column that tells persons apart.
     """
 
     row: str
@@ -48,18 +52,27 @@ class Layout:
     person: str
     entity: str
     values: tuple[tuple[str, str], ...]
+    spread: tuple[Limit, ...]
     groupings: tuple[str | None, ...]
     entity_is_unit: bool
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All hash columns, each once."""
+        """All columns that are measured by, each once: hashes, and outgoing values whose order counts."""
         own = () if self.entity_is_unit else (self.entity,)
-        return (self.row, *self.units, *own, *(column for _, column in self.values))
+        spread = (limit.column for limit in self.spread)
+        return tuple(dict.fromkeys((self.row, *self.units, *own, *(column for _, column in self.values), *spread)))
+
+    @property
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        """(field, hash column) of every sensitive field that is counted by its hashes."""
+        spread = ((limit.field, limit.column) for limit in self.spread if not limit.ordered)
+        return tuple(dict.fromkeys((*self.values, *spread)))
 
 
-def layout(plan: Plan) -> Layout:
-    """How the rows of a plan about persons are measured. Raises PLAN_REFUSED without quasi-identifiers.
+def layout(plan: Plan, *, every: bool = False) -> Layout:
+    """How the rows of a plan about persons are measured. With `every` the spread of all sensitive fields
+    is, not only of those with a bound to it. Raises PLAN_REFUSED without quasi-identifiers.
 
     Where no pseudonym of the entity itself is sent, rows are judged one by one besides: a pseudonym of
     something larger, a household or a hospital, joins many people and would hide a single one.
@@ -82,6 +95,7 @@ def layout(plan: Plan) -> Layout:
         person=plan.entity,
         entity=f"#unit.{plan.entity}" if same else "#entity",
         values=tuple((name, f"#value.{name}") for name in plan.sensitive),
+        spread=spreading.limits(plan, every=every),
         groupings=(*single, *units),
         entity_is_unit=same,
     )
@@ -112,7 +126,7 @@ def with_hashes(
             _hash(pl.col(name), seed + index).alias(column)
             for index, (name, column) in enumerate(zip(plan.pseudonyms, places.units, strict=True))
         ),
-        *(_hash(pl.col(name), key.number("value", name)).alias(column) for name, column in places.values),
+        *(_hash(pl.col(name), key.number("value", name)).alias(column) for name, column in places.hashes),
     )
 
 
@@ -133,7 +147,9 @@ def _hash(expr: pl.Expr, seed: int) -> pl.Expr:
 class Verdict:
     """What was measured. `rows_in` after scope; `alive` marks, batch by batch, the rows that may leave
     (None: all). `tables` has, per grouping, one row a class that stays: class, n (entities), one column
-    a sensitive field; `failing` how many classes missed a bound in the first round."""
+    a sensitive field; `failing` how many classes missed a bound when it was first measured, `alone` the
+    share of entities that were alone in a class then. `first_spread` and `spread` are the worst of each
+    field's spread when it was first measured, and over the classes that stay."""
 
     rows_in: int
     rows_suppressed: int = 0
@@ -141,6 +157,9 @@ class Verdict:
     lowest_k: int = 0
     lowest_l: dict[str, int] = field(default_factory=dict)
     exact: bool = True
+    alone: float = 0.0
+    first_spread: dict[str, Spread] = field(default_factory=dict)
+    spread: dict[str, Spread] = field(default_factory=dict)
     alive: list[pl.Series | None] = field(default_factory=list)
     tables: list[pl.DataFrame] = field(default_factory=list)
 
@@ -153,11 +172,6 @@ class Verdict:
     def classes(self) -> int:
         """Classes that stay: of what a pseudonym joins, where one is sent."""
         return self.tables[-1].height if self.tables else 0
-
-    @property
-    def mean_risk(self) -> float:
-        """The mean over the classes that stay of 1 / entities."""
-        return float((1 / self.tables[-1]["n"]).sum()) / self.classes if self.classes else 0.0
 
     def met(self, column: str) -> int:
         """The lowest count of a column of the tables; 0 where no class is left."""
@@ -198,49 +212,86 @@ class Measure:
                 metadata={"rows_in": str(verdict.rows_in), "rows_without_entity": str(nameless)},
             )
         first = True
+        # k and l first: how values are spread is judged against what those leave.
         while True:
-            rounds = [(grouping, self._census(grouping, verdict.alive)) for grouping in self.places.groupings]
+            rounds = [(grouping, self._census(grouping, verdict)) for grouping in self.places.groupings]
             if first:
                 verdict.failing = sum(len(census.failing) for _, census in rounds)
+                verdict.alone = max(census.alone / max(1, census.entities) for _, census in rounds)
                 verdict.lowest_k = min(census.lowest["n"] for _, census in rounds)
                 verdict.lowest_l = {
                     name: min(census.lowest[column] for _, census in rounds) for name, column in self.places.values
                 }
                 first = False
             verdict.tables = [census.kept for _, census in rounds]
-            seen = list(verdict.alive)  # all groupings of a round judge the same rows
-            suppressed = sum(
-                self._suppress(grouping, census.failing, seen, verdict.alive)
-                for grouping, census in rounds
-                if len(census.failing)
-            )
-            verdict.rows_suppressed += suppressed
+            suppressed = self._suppressed(verdict, [(grouping, census.failing) for grouping, census in rounds])
+            if not suppressed and self.places.spread and verdict.rows_suppressed < verdict.rows_in:
+                suppressed = self._suppressed(verdict, self._spread(verdict))
             if not suppressed or verdict.share > most_suppressed:
                 return verdict
 
-    def _census(self, grouping: str | None, alive: list[pl.Series | None]) -> Census:
+    def _suppressed(self, verdict: Verdict, failing: list[tuple[str | None, pl.Series]]) -> int:
+        """Suppress the classes that fail, grouping by grouping; how many rows that were."""
+        seen = list(verdict.alive)  # all groupings of a round judge the same rows
+        more = sum(
+            self._suppress(grouping, classes, seen, verdict.alive) for grouping, classes in failing if len(classes)
+        )
+        verdict.rows_suppressed += more
+        return more
+
+    def _spread(self, verdict: Verdict) -> list[tuple[str | None, pl.Series]]:
+        """Measure how values are spread; the classes that miss a bound, once for each field."""
+        found = {limit: spreading.whole(self._alive(verdict.alive), limit) for limit in self.places.spread}
+        wholes = {limit: of for limit, of in found.items() if of is not None}
+        measured = [
+            (
+                grouping,
+                spreading.by_class(partial(self._classes, grouping, verdict.alive), wholes, budget=self.budget),
+            )
+            for grouping in self.places.groupings
+            if wholes
+        ]
+        failing = [
+            (grouping, spreading.missing(tables[limit], limit)) for grouping, tables in measured for limit in wholes
+        ]
+        verdict.spread = {
+            limit.field: spreading.worst([tables[limit] for _, tables in measured], limit) for limit in wholes
+        }
+        if not verdict.first_spread:
+            verdict.first_spread = dict(verdict.spread)
+            verdict.failing += sum(len(classes) for _, classes in failing)
+        return failing
+
+    def _census(self, grouping: str | None, verdict: Verdict) -> Census:
         """Classes of one grouping. Sliced finer each time the budget is exceeded."""
+        if self.exact:
+            return self._exactly(grouping, verdict)
         slices = 1
         while True:
             try:
-                return self._counted(grouping, alive, slices)
+                return self._counted(grouping, verdict.alive, slices)
             except TooManyOpenError:
                 slices *= 4
 
     def _counted(self, grouping: str | None, alive: list[pl.Series | None], slices: int) -> Census:
         census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
         for index in range(slices):
-            tallies = {
-                column: Tally(None if self.exact else bound, self.budget)
-                for column, bound in (("n", self.k), *census.least.items())
-            }
+            tallies = {column: Tally(bound, self.budget) for column, bound in (("n", self.k), *census.least.items())}
             for rows in self._classes(grouping, alive):
                 for piece in rows.iter_slices(SLICE):
                     mine = piece.filter(pl.col("class") % slices == index) if slices > 1 else piece
                     for column, tally in tallies.items():
                         item = self.places.entity if column == "n" else column
                         tally.add(mine.select("class", item=pl.col(item)))
-            census.take(tallies)
+            census.take({column: tally.counts(column) for column, tally in tallies.items()})
+        return census
+
+    def _exactly(self, grouping: str | None, verdict: Verdict) -> Census:
+        """The same, counted to the end."""
+        census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
+        items = {"n": self.places.entity, **{column: column for column in census.least}}
+        rows = verdict.rows_in - verdict.rows_suppressed
+        census.take(counted_exactly(partial(self._classes, grouping, verdict.alive), items, rows, self.budget))
         return census
 
     def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
@@ -314,8 +365,8 @@ def composite(rows: pl.DataFrame, row: str, unit: str) -> pl.Series:
 
 
 def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes) -> Bounds:
-    """What the receipt says of a verdict. `opening` are the bytes that open the commitment to the
-    class counts: an auditor who is shown them hashes them, then compares."""
+    """What the receipt says of a verdict, its certificate included. `opening` are the bytes that open the
+    commitment to the class counts: an auditor who is shown them hashes them, then compares."""
     return Bounds(
         entity=plan.entity or "",
         quasi_identifiers=plan.quasi_identifiers,
@@ -327,6 +378,19 @@ def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes) -> Boun
         at_least=not verdict.exact,
         classes=verdict.classes,
         class_commitment="sha256:" + hashlib.sha256(opening).hexdigest(),
+        certificate=certificate(plan, verdict),
+    )
+
+
+def certificate(plan: Plan, verdict: Verdict) -> Certificate:
+    """The judgement of a verdict's effectiveness."""
+    return effectiveness.judged(
+        plan,
+        verdict.tables,
+        rows_in=verdict.rows_in,
+        suppressed=verdict.rows_suppressed,
+        exact=verdict.exact,
+        spread=verdict.spread,
     )
 
 

@@ -27,6 +27,7 @@ from connectors import making, privacy
 from connectors.keys import passing_secrets
 from connectors.mask_expressions import expression
 from connectors.masking import MaskingSecrets
+from connectors.missed import too_risky
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure
 from connectors.scope import in_scope
@@ -181,7 +182,8 @@ class _Lattice:
         return sum(field.mean[step] for field, step in zip(self.fields, node, strict=True)) / len(self.fields)
 
     def measured(self, plan: Plan, node: Sequence[int], limit: float) -> tuple[float, float]:
-        """Loss and share of rows suppressed; measuring stops beyond the limit."""
+        """Loss and share of rows suppressed; measuring stops beyond the limit. Of what is riskier than the
+        contract says nothing is left."""
         whole, lost = pl.lit(0, dtype=pl.UInt64), pl.lit(0.0)
         for field, step in zip(self.fields, node, strict=True):
             whole = (whole * pl.lit(_MIX, dtype=pl.UInt64)) ^ pl.lit(field.classes[step]).gather(pl.col(field.name))
@@ -191,6 +193,8 @@ class _Lattice:
         verdict = Measure(batches=lambda: [batch], places=self.places, k=plan.k or 0, l=plan.sensitive, exact=True).run(
             most_suppressed=limit
         )
+        if too_risky(plan, verdict):
+            return 1.0, 1.0
         alive = verdict.alive[0]
         losses = frame["lost"] if alive is None else frame["lost"].filter(alive)
         kept = float(losses.sum()) / len(self.fields)

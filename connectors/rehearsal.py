@@ -10,15 +10,18 @@ from pathlib import Path
 
 import polars as pl
 
-from connectors import making, order, privacy
+from connectors import making, order, privacy, spread
 from connectors import spool as spools
 from connectors.digest import ContentDigest
+from connectors.effectiveness import mean
 from connectors.keys import passing_secrets
 from connectors.masking import masked
+from connectors.missed import missed
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
 from connectors.scope import in_scope
 from connectors.sources.base import Source, explaining
+from contracts.papers import Certificate
 from contracts.plan import Plan
 
 SAMPLE_ROWS = 10
@@ -41,7 +44,9 @@ class DryRun:
 
     `passes`: the release would be made. `k_lowest` and `l_lowest` are the lowest found before anything
     was suppressed, `k_met` and `l_met` what holds after; 0 where no class is left. `highest_risk` and
-    `mean_risk` are theta, 1 / entities of a class, after suppression. `columns` are the quasi-identifiers
+    `mean_risk` are theta, 1 / entities of a class, after suppression; `certificate` is what a receipt
+    would say, with the spread of every sensitive field. `uniques_before` is the share of entities that
+    were alone in a class before. `columns` are the quasi-identifiers
     worst first. `sample` are at most ten rows as they would leave. Without bounds (data about no person)
     the figures on classes are 0. `exact` false: counting stopped at the bounds.
     """
@@ -61,6 +66,8 @@ class DryRun:
     l_met: dict[str, int]
     highest_risk: float
     mean_risk: float
+    uniques_before: float
+    certificate: Certificate | None
     exact: bool
     columns: tuple[ColumnEffect, ...]
     sample: pl.DataFrame
@@ -85,14 +92,14 @@ def dry_run(
     key = ReleaseKey(entropy(32), "dry-run")
     rows = spools.Rows(spool / "rows", memory_limit=memory_limit)
     try:
-        places = privacy.layout(plan) if plan.entity is not None else None
+        places = privacy.layout(plan, every=True) if plan.entity is not None else None
         tell("reading and masking every row")
         with explaining(source, plan.read):
             _spool(plan, source, rows, key, places, entropy)
         verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
         columns: tuple[ColumnEffect, ...] = ()
         if places is not None:
-            exact = rows.count <= exact_rows
+            exact = rows.count <= exact_rows or plan.max_risk is not None
             tell(f"measuring {rows.count:,} rows")
             verdict = _measured(plan, rows, places, exact)
             tell("trying it without each quasi-identifier")
@@ -142,9 +149,9 @@ def _measured(plan: Plan, rows: spools.Rows, places: Layout, exact: bool) -> Ver
 
 def _columns(plan: Plan, rows: spools.Rows, places: Layout, exact: bool) -> tuple[ColumnEffect, ...]:
     """Every quasi-identifier left out in turn; the one that helps most comes first."""
-    effects = []
+    effects, bound = [], spread.limits(plan)
     for name in plan.quasi_identifiers:
-        verdict = _measured(plan, rows, dataclasses.replace(places, row=_without(name)), exact)
+        verdict = _measured(plan, rows, dataclasses.replace(places, row=_without(name), spread=bound), exact)
         effects.append(ColumnEffect(name, verdict.rows_suppressed, verdict.classes + verdict.failing))
     return tuple(sorted(effects, key=lambda effect: (effect.suppressed_without, effect.classes_without)))
 
@@ -167,7 +174,7 @@ def _outcome(
 ) -> DryRun:
     allowed = privacy.allowed(plan)
     return DryRun(
-        passes=places is None or (verdict.share <= allowed and verdict.rows_suppressed < verdict.rows_in),
+        passes=places is None or not missed(plan, verdict),
         rows_in=verdict.rows_in,
         rows_suppressed=verdict.rows_suppressed,
         share=verdict.share,
@@ -181,7 +188,9 @@ def _outcome(
         l_lowest=verdict.lowest_l,
         l_met={name: verdict.met(column) for name, column in places.values} if places else {},
         highest_risk=1 / verdict.met("n") if verdict.met("n") else 0.0,
-        mean_risk=verdict.mean_risk,
+        mean_risk=mean(verdict.tables),
+        uniques_before=verdict.alone,
+        certificate=privacy.certificate(plan, verdict) if places else None,
         exact=verdict.exact,
         columns=columns,
         sample=sample,

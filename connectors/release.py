@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from connectors import making, privacy
+from connectors import making, missed, privacy
 from connectors import spool as spools
 from connectors.digest import ContentDigest, Hash
 from connectors.making import PartFile
@@ -187,7 +187,7 @@ class _Work:
             making.check_some(rows.count, self.source.name)
             bounds, verdict = None, Verdict(rows.count, alive=[None] * rows.batch_count)
             if places is not None:
-                verdict = self._measured(rows, places)
+                verdict = self._measured(rows, places, key)
                 opening = privacy.opening(verdict, key.secret("classes"))
                 bounds = privacy.bounds(self.plan, places, verdict, opening)
                 with spools.room(self.release_id):
@@ -198,18 +198,19 @@ class _Work:
             rows.close()
         return self._release(parts, digest, rows_in=verdict.rows_in, bounds=bounds, order="keyed")
 
-    def _measured(self, rows: spools.Rows, places: privacy.Layout) -> Verdict:
+    def _measured(self, rows: spools.Rows, places: privacy.Layout, key: ReleaseKey) -> Verdict:
         """The verdict on the spooled rows. Raises BOUNDS_NOT_MET."""
-        allowed = privacy.allowed(self.plan)
-        verdict = Measure(
+        measure = Measure(
             batches=lambda: rows.batches(places.columns),
             places=places,
             k=self.plan.k or 0,
             l=self.plan.sensitive,
-            exact=rows.count <= self.exact_rows,
-        ).run(most_suppressed=allowed)
-        if verdict.share > allowed or verdict.rows_suppressed == verdict.rows_in:
-            raise _bounds_not_met(self.plan, verdict, allowed)
+            # An upper limit of the overall risk would miss most limits of it, so that one is counted out.
+            exact=rows.count <= self.exact_rows or self.plan.max_risk is not None,
+        )
+        verdict = measure.run(most_suppressed=privacy.allowed(self.plan))
+        if missed.missed(self.plan, verdict):
+            raise missed.refusal(self.plan, verdict, missed.combination(self.plan, measure, rows, key))
         return verdict
 
     def _digest(self) -> ContentDigest:
@@ -239,19 +240,3 @@ class _Work:
             order=order,
             made=self.now,
         )
-
-
-def _bounds_not_met(plan: Plan, verdict: Verdict, allowed: float) -> SluicegateError:
-    """The refusal. Its figures are for the department; the gateway tells the consumer the reason alone."""
-    figures = {
-        "rows_in": str(verdict.rows_in),
-        "rows_to_suppress": str(verdict.rows_suppressed),
-        "share": f"{verdict.share:.6f}",
-        "max_suppression": f"{allowed:.6f}",
-        "classes_failing": str(verdict.failing),
-        "k_required": str(plan.k),
-        "k_lowest": str(verdict.lowest_k),
-        **{f"l_required.{name}": str(least) for name, least in plan.sensitive.items()},
-        **{f"l_lowest.{name}": str(found) for name, found in verdict.lowest_l.items()},
-    }
-    return SluicegateError(Reason.BOUNDS_NOT_MET, "the release does not meet its re-identification bounds", (), figures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+
 import polars as pl
 
 SLICE = 262_144  # rows counted at once
@@ -21,6 +23,8 @@ class Tally:
 
     def __init__(self, enough: int | None, budget: int) -> None:
         self._enough, self._budget = enough, budget
+        # Closing classes early pays only while few rows wait; counting to the end gains by merging seldom.
+        self._most_waiting = max(SLICE // 2, budget // 2) if enough is None else SLICE // 2
         self._closed: pl.DataFrame | None = None
         self._open: pl.DataFrame | None = None
         self._pending: list[pl.DataFrame] = []
@@ -33,7 +37,7 @@ class Tally:
             rows = rows.join(self._closed, on="class", how="anti")
         self._pending.append(rows)
         self._waiting += rows.height
-        if self._waiting >= max(SLICE // 2, self._open.height if self._open is not None else 0):
+        if self._waiting >= max(self._most_waiting, self._open.height if self._open is not None else 0):
             self._settle()
 
     def counts(self, name: str) -> pl.DataFrame:
@@ -67,27 +71,52 @@ def _none(name: str) -> pl.DataFrame:
     return pl.DataFrame(schema={"class": pl.UInt64, name: pl.UInt32})
 
 
+def counted_exactly(
+    classes: Callable[[], Iterable[pl.DataFrame]], items: Mapping[str, str], rows: int, budget: int
+) -> dict[str, pl.DataFrame]:
+    """Distinct items of every class, to the end: per name of `items`, whose values are columns, a table of
+    (class, count). More `rows` than the budget are counted in slices of the items' hashes, since the items
+    of one class alone may exceed it; an item is in one slice, so counts add up."""
+    slices = max(1, -(-rows // budget))
+    counts: dict[str, list[pl.DataFrame]] = {name: [] for name in items}
+    for index in range(slices):
+        tallies = {name: Tally(None, budget) for name in items}
+        for frame in classes():
+            for piece in frame.iter_slices(SLICE):
+                for name, tally in tallies.items():
+                    pairs = piece.select("class", item=pl.col(items[name]))
+                    tally.add(pairs.filter(pl.col("item") % slices == index) if slices > 1 else pairs)
+        for name, tally in tallies.items():
+            counts[name].append(tally.counts(name))
+    if slices == 1:
+        return {name: tables[0] for name, tables in counts.items()}
+    return {name: pl.concat(tables).group_by("class").agg(pl.col(name).sum()) for name, tables in counts.items()}
+
+
 class Census:
     """Counts of all classes of one grouping: those that meet every bound, and those that do not."""
 
     def __init__(self, k: int, least: dict[str, int]) -> None:
         """`least`: hash column of a sensitive field -> its l."""
         self.least = least
+        self.alone = self.entities = 0  # entities that are alone in a class, and all, once for each class
         self.lowest = dict.fromkeys(("n", *least), 2**32 - 1)
         self._bounds = {"n": k, **least}
         self._kept: list[pl.DataFrame] = []
         self._failing: list[pl.Series] = []
 
-    def take(self, tallies: dict[str, Tally]) -> None:
-        """Add the classes of one slice."""
-        table = tallies["n"].counts("n")
+    def take(self, counts: Mapping[str, pl.DataFrame]) -> None:
+        """Add classes: per column a table of (class, count)."""
+        table = counts["n"]
         for column in self.least:
-            table = table.join(tallies[column].counts(column), on="class", how="left")
+            table = table.join(counts[column], on="class", how="left")
         table = table.with_columns(pl.col(column).fill_null(0) for column in self.least)
         if not table.height:
             return
         for column in self._bounds:
             self.lowest[column] = min(self.lowest[column], int(table[column].min()))  # type: ignore[arg-type]
+        self.alone += int((table["n"] == 1).sum())
+        self.entities += int(table["n"].sum())
         good = pl.all_horizontal(pl.col(column) >= bound for column, bound in self._bounds.items())
         self._kept.append(table.filter(good))
         self._failing.append(table.filter(~good)["class"])

@@ -86,11 +86,30 @@ class Sharing(_Value, frozen=True, kw_only=True):
 
 class Require(_Value, frozen=True, kw_only=True):
     """Bounds that a release must meet: k distinct entities per class, l distinct values per sensitive
-    field, at most this share of rows suppressed (only with `onViolation: suppress`)."""
+    field, at most this share of rows suppressed (only with `onViolation: suppress`).
+
+    `entropy_l` is l as a class's evenness tells it: the exponential of the entropy of its values. `t` is
+    the most by which a class's values may be spread otherwise than the whole release's: the ordered (earth
+    mover's) distance where what leaves is a number or a date, else the variational one. `max_risk` is the
+    highest overall risk R."""
 
     k: int
     l: dict[str, int] = {}  # noqa: E741 - the field's own name
+    entropy_l: dict[str, float] = {}
+    t: dict[str, float] = {}
+    max_risk: float | None = None
     max_suppression: float | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every bound as people read it, k first."""
+        return (
+            f"k at least {self.k}",
+            *(f"l of {name} at least {least}" for name, least in self.l.items()),
+            *(f"entropy l of {name} at least {least:g}" for name, least in self.entropy_l.items()),
+            *(f"t of {name} at most {most:g}" for name, most in self.t.items()),
+            *((f"R at most {self.max_risk:g}",) if self.max_risk is not None else ()),
+        )
 
 
 class Effectiveness(_Value, frozen=True, kw_only=True):

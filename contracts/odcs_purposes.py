@@ -148,17 +148,19 @@ def _masks(found: Findings, path: Path, value: Json, fields: Mapping[str, Field]
 def _check_effectiveness(
     found: Findings, path: Path, item: Mapping[str, Any], fields: Mapping[str, Field], masks: Mapping[str, Technique]
 ) -> None:
-    """Entity, quasi-identifiers and l bounds name fields; the latter two, fields that are sent."""
+    """Entity, quasi-identifiers and the bounds of single fields name fields; all but the entity, fields
+    that are sent."""
     value, listed = item.get("effectiveness"), item.get("fields")
     if not isinstance(value, Mapping):
         return
     check_field(found, (*path, "entity"), value.get("entity"), fields)
     require = value.get("require")
-    bounds = require.get("l") if isinstance(require, Mapping) else None
     named: list[tuple[Path, Json]] = [
         ((*path, "quasiIdentifiers", index), name) for index, name in _listed(value.get("quasiIdentifiers"))
     ]
-    named += [((*path, "require", "l", name), name) for name in (bounds if isinstance(bounds, Mapping) else ())]
+    for bound in ("l", "entropyL", "t"):
+        bounds = require.get(bound) if isinstance(require, Mapping) else None
+        named += [((*path, "require", bound, name), name) for name in (bounds if isinstance(bounds, Mapping) else ())]
     # A mask that cannot be read is reported as such; its field counts as sent here.
     unread = {name for name in (listed if isinstance(listed, Mapping) else ()) if name not in masks}
     sent = unread | {name for name, mask in masks.items() if mask.sent}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from contracts.envelope import Envelope, PublicKey
-from contracts.model import Contract
+from contracts.model import Contract, SharingModel
 from contracts.trust import _Document
 
 Hash = Literal["sha-256", "blake3"]
@@ -161,9 +161,58 @@ class FieldTreatment(_Document, frozen=True):
     type: str
 
 
+class Spread(_Document, frozen=True):
+    """How the values of one sensitive field are spread in the classes of a release, in the worst of them.
+
+    `variational` and `ordered` are distances from the whole release, 0 to 1; the latter only for numbers
+    and dates. `t_required` bounds the ordered one where there is one, else the variational. `entropy` is
+    the exponential of the entropy, 1 and up. A bound that the contract does not set is None."""
+
+    t_required: float | None
+    variational: float
+    ordered: float | None
+    entropy_required: float | None
+    entropy: float
+
+
+class Certificate(_Document, frozen=True):
+    """Effectiveness of desensitisation, judged on the rows that were served after GB/T 42460-2023 as it is
+    publicly quoted. Figures of the worst grouping where rows were judged in several.
+
+    `dr_a` is the share of classes whose risk exceeds `tau`, `dr_b` the highest risk of a class, `dr_c` the
+    mean over classes; a class's risk is 1 / its entities. `risk` is R; the standard calls up to
+    `risk_tolerated` acceptable, the contract demands at most `risk_required` (None: no limit of its own).
+    `prosecutor_risk` is of whoever knows that a person is in the release, `journalist_risk` of whoever has
+    a register (None: measured against none), `marketer_risk` the share that may be matched at all. `uniques`
+    is the share of entities that are alone in a class, `average_class` the entities of a class,
+    `discernibility` what the metric gives a row: the sum of their squares over all rows, and the rows
+    suppressed (None: not counted to the end). Where `Bounds.at_least`, risks are upper limits, `level` and
+    `average_class` lower ones. Figures have twelve digits (`contracts.certificate.figure`)."""
+
+    level: int
+    sharing_model: SharingModel
+    tau: float
+    context_risk: float
+    dr_a: float
+    dr_b: float
+    dr_c: float
+    risk: float
+    risk_tolerated: float
+    risk_required: float | None
+    prosecutor_risk: float
+    journalist_risk: float | None
+    marketer_risk: float
+    uniques: float
+    suppressed: float
+    average_class: float
+    discernibility: float | None
+    spread: dict[str, Spread]
+
+
 class Bounds(_Document, frozen=True):
     """Bounds as measured on the rows that were served. `k` and `l` are lower limits of what was met:
-    with `at_least` true counting stopped at the required value."""
+    with `at_least` true counting stopped at the required value. `certificate` is None in papers from
+    before there were any."""
 
     entity: str
     quasi_identifiers: tuple[str, ...]
@@ -175,6 +224,7 @@ class Bounds(_Document, frozen=True):
     at_least: bool
     classes: int
     class_commitment: str
+    certificate: Certificate | None = None
 
 
 class Intent(_Document, frozen=True):

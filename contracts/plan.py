@@ -78,9 +78,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     `fields` are the columns sent, in the contract's order; `read` the columns needed for that.
     `entity` tells persons apart and is read even when it is not sent. Classes are formed by
     `quasi_identifiers`; where `pseudonyms` are sent, by the whole set of tuples that one pseudonym
-    joins (composite k). `sensitive` maps each sensitive field sent to its required l. `k` and `entity`
-    are None only for data about no person. `rows` is the row scope on values before masking. `order`
-    is `keyed` for data about persons, so that two recipients cannot zip their rows.
+    joins (composite k). `sensitive` maps each sensitive field sent to its required l, `entropy` and `t`
+    those that have such a bound to it. `k` and `entity` are None only for data about no person. `tau` and
+    `tolerated` are the standard's: the highest risk of one class, and of a release that it calls
+    acceptable; `max_risk` is the contract's own limit of the latter. `rows` is the row scope on values
+    before masking. `order` is `keyed` for data about persons, so that two recipients cannot zip their rows.
     """
 
     agreement_digest: str
@@ -94,8 +96,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     entity: str | None
     quasi_identifiers: tuple[str, ...]
     sensitive: dict[str, int]
+    entropy: dict[str, float]
+    t: dict[str, float]
     pseudonyms: tuple[str, ...]
     k: int | None
+    tau: float | None
+    tolerated: float
+    max_risk: float | None
     max_suppression: float | None
     on_violation: Literal["suppress", "refuse"]
     sharing_model: SharingModel | None
@@ -206,8 +213,13 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
         entity=judged.entity if judged else None,
         quasi_identifiers=plan_rules.quasi_identifiers(case),
         sensitive={name: least for name, least in judged.require.l.items() if name in names} if judged else {},
+        entropy={name: least for name, least in judged.require.entropy_l.items() if name in names} if judged else {},
+        t={name: most for name, most in judged.require.t.items() if name in names} if judged else {},
         pseudonyms=plan_rules.pseudonyms(case),
         k=judged.require.k if judged else None,
+        tau=case.standard.tau(judged.sharing_model) if judged else None,
+        tolerated=case.standard.risk,
+        max_risk=judged.require.max_risk if judged else None,
         max_suppression=judged.require.max_suppression if judged else None,
         on_violation=judged.on_violation if judged else "refuse",
         sharing_model=judged.sharing_model if judged else None,

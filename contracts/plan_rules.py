@@ -7,13 +7,14 @@ contract lint and the dry run share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from contracts import vocabulary
 from contracts.errors import Violation, nearest
-from contracts.model import Contract, Field, Identifiability, Purpose, SharingClass, Tier
+from contracts.model import Contract, Field, Identifiability, Purpose, SharingClass, SharingModel, Tier
 from contracts.standard import Standard
 from contracts.techniques import AnyTechnique, Hmac, RandomId
 
@@ -93,7 +94,10 @@ def pseudonyms(case: Case) -> tuple[str, ...]:
 def violations(case: Case) -> tuple[Violation, ...]:
     """Every rule that the purpose breaks, in the order of the document. Empty: it may be sent, as far
     as can be told without the data."""
-    rules = (_sharing, _fields, _floors, _negative_list, _uses, _periods, _bounds, _sensitive, _rows, _approvers)
+    rules = (
+        *(_sharing, _fields, _floors, _negative_list, _uses, _periods),
+        *(_bounds, _risk, _sensitive, _spread, _rows, _approvers),
+    )
     return tuple(found for rule in rules for found in rule(case))
 
 
@@ -202,6 +206,8 @@ def _bounds(case: Case) -> Iterator[Violation]:
         "entity": (judged.entity,),
         "quasiIdentifiers": judged.quasi_identifiers,
         "require.l": tuple(judged.require.l),
+        "require.entropyL": tuple(judged.require.entropy_l),
+        "require.t": tuple(judged.require.t),
     }
     for part, names in named.items():
         for name in names:
@@ -247,6 +253,42 @@ def _suppression(path: str, on_violation: str, share: float | None) -> Iterator[
             "0.05 allows a twentieth of the rows",
             code="SUPPRESSION_UNBOUNDED",
         )
+
+
+def _risk(case: Case) -> Iterator[Violation]:
+    """A limit of the overall risk is no looser than the standard's, and can be met with the k that is
+    required: under public sharing the overall risk is that of the smallest class."""
+    judged = case.purpose.effectiveness
+    if judged is None or (most := judged.require.max_risk) is None:
+        return
+    path, tolerated = f"{case.path}.effectiveness.require.maxRisk", case.standard.risk
+    if most > tolerated:
+        message = f"a risk of {most:g} is more than {case.standard.id} calls acceptable"
+        yield Violation(path, message, f"{tolerated:g}, or less", code="RISK_TOO_HIGH")
+    least = math.ceil(1 / most - 1e-9)
+    if judged.sharing_model is SharingModel.PUBLIC and judged.require.k < least:
+        message = f"k is {judged.require.k}; a risk of {most:g} under public sharing needs at least {least}"
+        yield Violation(path, message, f"require a k of {least}", code="RISK_CONTRADICTS_K")
+
+
+def _spread(case: Case) -> Iterator[Violation]:
+    """A bound on how values are spread within classes needs a field that has values there, and does not
+    form the classes itself."""
+    judged = case.purpose.effectiveness
+    if judged is None:
+        return
+    quasi = quasi_identifiers(case)
+    for bound, fields in (("entropyL", judged.require.entropy_l), ("t", judged.require.t)):
+        for field, mask in case.sent:
+            if field.name not in fields:
+                continue
+            path = f"{case.path}.effectiveness.require.{bound}.{field.name}"
+            if field.name in quasi:
+                message = f"{field.name} forms the classes, so each class has one value of it"
+                yield Violation(path, message, "take it out of one of the two", code="SPREAD_ON_QUASI")
+            elif mask.strength == 5:
+                message = f"{field.name} leaves as {mask.id}, without values that could be spread"
+                yield Violation(path, message, "remove the bound", code="SPREAD_OF_NOTHING")
 
 
 def _sensitive(case: Case) -> Iterator[Violation]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import blake3
 import msgspec
 
+from contracts import certificate
+from contracts import standard as standards
 from contracts.agreement_checks import VerifiedAgreement
 from contracts.canonical import canonical
 from contracts.envelope import Envelope, Kind
@@ -223,8 +225,12 @@ def _bounds(agreement: VerifiedAgreement, paper: Receipt | Intent) -> str:
         or any(bounds.l_met.get(name, 0) < least for name, least in bounds.l_required.items())
     ):
         raise _wrong("the bounds were not met")
-    _suppression(paper, demanded)
-    return _bounds_text(bounds)
+    share = _suppression(paper, demanded)
+    # The agreement was verified under this very standard: the trust file names its digest.
+    standard = standards.load(agreement.contract.sharing.standard)
+    if wrong := list(certificate.problems(bounds, demanded, standard, dict(paper.schema), suppressed=share)):
+        raise _wrong("the certificate is wrong: " + "; ".join(wrong))
+    return f"{_bounds_text(bounds)}; {certificate.text(bounds.certificate, at_least=bounds.at_least)}"
 
 
 def _joins_rows(agreement: VerifiedAgreement, name: str) -> bool:
@@ -235,11 +241,12 @@ def _joins_rows(agreement: VerifiedAgreement, name: str) -> bool:
     return mask is None or (about_persons and mask.joinable)
 
 
-def _suppression(paper: Receipt | Intent, demanded: Effectiveness) -> None:
+def _suppression(paper: Receipt | Intent, demanded: Effectiveness) -> float:
     share = paper.rows_suppressed / max(1, paper.rows_out + paper.rows_suppressed)
     allowed = (demanded.require.max_suppression or 0.0) if demanded.on_violation == "suppress" else 0.0
     if share > allowed:
         raise _wrong(f"{share:.2%} of the rows were suppressed; the contract allows {allowed:.2%}")
+    return share
 
 
 def _bounds_text(bounds: Bounds) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from connectors import digest as digests
 from connectors import partial, sinks, writers
 from connectors import pull as gate
+from contracts import certificate
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Bounds, Receipt
@@ -72,7 +73,8 @@ class Pulled:
 
     def summary(self) -> dict[str, Any]:
         """Rows, bounds and digests, for programs. `k` and the `l` of each sensitive column are what was met
-        and what was required, with `atLeast` where counting stopped there; `k` is None for data about no person."""
+        and what was required, with `atLeast` where counting stopped there; `effectiveness` is the receipt's
+        certificate. `k` and the certificate are None for data about no person."""
         paper = msgspec.convert(self.receipt.payload, Receipt)
         bounds = paper.bounds
         return {
@@ -83,9 +85,16 @@ class Pulled:
             "l": {name: _bound(bounds, met, bounds.l_required[name]) for name, met in bounds.l_met.items()}
             if bounds
             else {},
+            "effectiveness": msgspec.to_builtins(bounds.certificate) if bounds else None,
             "contentDigest": self.content_digest,
             "receipt": f"{self.path}.receipt.json" if self.path else "",
         }
+
+    @property
+    def judgement(self) -> str:
+        """The receipt's certificate of effectiveness, for people."""
+        bounds = msgspec.convert(self.receipt.payload, Receipt).bounds
+        return certificate.text(bounds.certificate, at_least=bounds.at_least) if bounds else certificate.NOBODY
 
 
 def _bound(bounds: Bounds, met: int, required: int) -> dict[str, Any]:

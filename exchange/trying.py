@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from connectors import sources
 from connectors.rehearsal import DryRun, dry_run
-from contracts import plan, standard
+from contracts import certificate, plan, standard
 from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.model import Contract
 from contracts.odcs import LoadedContract
@@ -50,6 +51,12 @@ class Tried:
         run = self.run
         if run.rows_suppressed >= run.rows_in:
             return ("no row would be left: coarser masks, or fewer fields, make larger classes",)
+        if run.share <= run.max_suppression and run.certificate is not None:
+            found = run.certificate
+            return (
+                f"the overall risk R is {found.risk:.4f}, allowed is {found.risk_required}: coarser masks on the "
+                "worst columns, or fewer fields, make larger classes",
+            )
         return (
             f"the bounds hold only without {run.share:.2%} of the rows, allowed is {run.max_suppression:.0%}: coarser "
             "masks on the worst columns, or fewer fields, make larger classes",
@@ -70,7 +77,8 @@ class Tried:
                 "classes": f"{run.classes:,}, of which {run.classes_failing:,} miss a bound",
                 "k": f"{lowest}{run.k_met} (required {run.k_required}; {run.k_lowest} before suppression)",
                 "l": [f"{name} {met} (required {run.l_required[name]})" for name, met in run.l_met.items()] or "-",
-                "risk": f"highest {run.highest_risk:.3f}, mean {run.mean_risk:.3f}",
+                "uniques": f"{run.uniques_before:.2%} of persons alone in a class before suppression",
+                "effectiveness": certificate.text(run.certificate, at_least=not run.exact),
             }
         if run.rows_suppressed or run.classes_failing:
             figures["worst columns"] = [
@@ -91,6 +99,8 @@ class Tried:
             "kMet": run.k_met if run else 0,
             "lRequired": run.l_required if run else {},
             "lMet": run.l_met if run else {},
+            "uniquesBefore": run.uniques_before if run else 0,
+            "effectiveness": msgspec.to_builtins(run.certificate) if run else None,
             "worstColumns": [c.name for c in run.columns] if run else [],
             "sample": run.sample.rows(named=True) if run else [],
         }

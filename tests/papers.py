@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from contracts import merkle
+from contracts import merkle, standard
 from contracts.agreement import (
     Agreement,
     AgreementBundle,
@@ -32,6 +32,7 @@ from contracts.agreement import (
     verify_bundle,
 )
 from contracts.canonical import canonical, digest, terms_digest
+from contracts.certificate import figure
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.evidence import EvidenceBundle, LedgerProof
 from contracts.instants import epoch, rfc3339
@@ -40,6 +41,7 @@ from contracts.model import Contract
 from contracts.receipt import (
     Acknowledgement,
     Bounds,
+    Certificate,
     FieldTreatment,
     Grant,
     Intent,
@@ -398,7 +400,40 @@ class Papers:
             at_least=False,
             classes=12,
             class_commitment="sha256:" + "3" * 64,
+            certificate=self.certificate(demanded.require.k + 3, self.suppressed),
         )
+
+    def certificate(self, k_met: int, suppressed: int) -> Certificate:
+        """The gateway's judgement of effectiveness, where the smallest class has `k_met` entities."""
+        demanded = self.contract.purposes[self.agreed.purpose].effectiveness
+        assert demanded is not None
+        held_to = standard.load(self.contract.sharing.standard)
+        highest = figure(1 / k_met if k_met else 0.0)
+        return Certificate(
+            level=3,
+            sharing_model=demanded.sharing_model,
+            tau=figure(held_to.tau(demanded.sharing_model)),
+            context_risk=1.0,
+            dr_a=0.0,
+            dr_b=highest,
+            dr_c=0.04,
+            risk=0.04,
+            risk_tolerated=held_to.risk,
+            risk_required=demanded.require.max_risk,
+            prosecutor_risk=highest,
+            journalist_risk=None,
+            marketer_risk=0.025,
+            uniques=0.0,
+            suppressed=figure(suppressed / (1000 + suppressed)),
+            average_class=40.0,
+            discernibility=20_000.0,
+            spread={},
+        )
+
+    @property
+    def suppressed(self) -> int:
+        """Rows suppressed: one purpose allows it."""
+        return 10 if self.agreed.purpose == "outbreak-monitoring" else 0
 
     def intent_of(self, **changed: Any) -> Envelope:
         """The gateway's intent; `changed` replaces fields of its payload."""
@@ -415,7 +450,7 @@ class Papers:
             parts=self.parts,
             rows_in=1010,
             rows_out=1000,
-            rows_suppressed=10 if self.agreed.purpose == "outbreak-monitoring" else 0,
+            rows_suppressed=self.suppressed,
             bounds=self.bounds,
             created=rfc3339(self.now + 10),
         )

@@ -10,6 +10,7 @@ import polars as pl
 from connectors import making, privacy
 from connectors.keys import AgreementSecrets, passing_secrets
 from connectors.mask_expressions import expression, polars_type
+from connectors.missed import missed
 from connectors.order import ReleaseKey
 from connectors.privacy import Measure
 from connectors.reidentification import difference, guessing, linkage, tracks
@@ -71,12 +72,13 @@ def release_to_attack(plan: Plan, source: Source, *, entropy: Callable[[int], by
     verdict = Measure(batches=lambda: [hashes], places=places, k=plan.k or 0, l=plan.sensitive, exact=True).run(
         most_suppressed=_WHOLE
     )
-    if verdict.share > privacy.allowed(plan) or verdict.rows_suppressed == verdict.rows_in:
+    if missed(plan, verdict):
         told = "the release would be refused for its bounds, so there is nothing to attack"
         raise SluicegateError(Reason.BOUNDS_NOT_MET, told)
     alive = verdict.alive[0]
     leaving = rows if alive is None else rows.filter(alive)
-    return Released(plan, leaving.drop(places.columns))
+    # Where the order of values counts, they are measured by the column that leaves.
+    return Released(plan, leaving.drop(column for column in places.columns if plan.field(column) is None))
 
 
 def trial(

@@ -169,7 +169,7 @@ def _show_purpose(contract: Contract, name: str) -> None:
     }
     if purpose.effectiveness:
         require = purpose.effectiveness.require
-        value["bounds"] = [f"k {require.k}", *(f"l of {field} {least}" for field, least in require.l.items())]
+        value["bounds"] = require.words
         suppressed = f"up to {require.max_suppression:.0%}" if require.max_suppression else "no row is suppressed"
         value["if missed"] = (
             "refused" if purpose.effectiveness.on_violation == "refuse" else f"suppressed, {suppressed}"

@@ -181,10 +181,7 @@ def _show_consequences(exchange: Exchange, found: views.Request) -> None:
         if name in known and name in purpose.fields:
             note(f"  {name}: {spelled(purpose.fields[name])} ({known[name].classification.value})")
     if purpose.effectiveness:
-        require = purpose.effectiveness.require
-        note(
-            f"  k at least {require.k}" + "".join(f", l of {one} at least {least}" for one, least in require.l.items())
-        )
+        note("  " + ", ".join(purpose.effectiveness.require.words))
     note(f"  for {shortened(purpose.term, 80)}, kept for {purpose.retention} at most")
 
 

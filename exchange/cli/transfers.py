@@ -72,6 +72,7 @@ def pull(
             "rows": f"{pulled.rows:,} in {seconds:.1f} s, {speed:,} rows/s; {summary['suppressed']:,} suppressed",
             "k": _met(summary["k"]) if summary["k"] else "about no person",
             "l": [f"{name} {_met(bound)}" for name, bound in summary["l"].items()] or "-",
+            "effectiveness": pulled.judgement,
             "content digest": pulled.content_digest,
             "transfer": f"{pulled.transfer}, acknowledged",
             "receipt": summary["receipt"],
@@ -171,6 +172,7 @@ def receipts(
                     "rows": _rows(shown),
                     "content digest": shown.get("contentDigest", "-"),
                     "bounds": _bounds(shown["bounds"]) if "bounds" in shown else "-",
+                    "effectiveness": _judgement(shown["bounds"]) if "bounds" in shown else "-",
                     "order": shown.get("order", "-"),
                     "acknowledged": "yes" if found.acknowledgement else "no",
                     "ledger entry": found.ledger_index if found.ledger_index >= 0 else "-",
@@ -237,3 +239,19 @@ def _bounds(bounds: dict[str, Any] | None) -> str:
     required = bounds.get("lRequired", {})
     met = "".join(f", l of {name} {n} (required {required.get(name)})" for name, n in bounds.get("lMet", {}).items())
     return f"k {least}{bounds.get('kMet')} (required {bounds.get('kRequired')}){met}"
+
+
+def _judgement(bounds: dict[str, Any] | None) -> str:
+    """The certificate of a receipt, which is not verified here."""
+    import msgspec
+
+    from contracts import certificate
+    from contracts.receipt import Bounds
+
+    if bounds is None:
+        return certificate.NOBODY
+    try:
+        stated = msgspec.convert(bounds, Bounds)
+    except msgspec.ValidationError:
+        return "not readable: another version wrote this receipt"
+    return certificate.text(stated.certificate, at_least=stated.at_least)

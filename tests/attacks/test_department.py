@@ -367,11 +367,15 @@ def test_receipt_says_what_was_counted(sent: Sent) -> None:
     opened = (sent.attacked.city.home.gateway(ARCHIVE).parent / "openings" / receipt.payload["release"]).read_bytes()
     assert digest_bytes(opened) == bounds["classCommitment"]
     assert opened.count((500).to_bytes(4, "little")) == 4  # 2,000 persons in four districts
+    judged = bounds["certificate"]
+    assert (judged["level"], judged["drB"], judged["risk"], judged["averageClass"]) == (3, 0.002, 0.002, 500)
     # Its gateway cannot sign away what was to be counted: not in the receipt, and not in both papers together.
     for name, lie, why in (
         ("entity", "serial", "over another entity"),
         ("quasiIdentifiers", [], "without a declared quasi-identifier"),
         ("kRequired", 1, "against less than the contract demands"),
+        ("certificate", {**bounds["certificate"], "level": 4}, "level 4 does not follow"),
+        ("certificate", {**bounds["certificate"], "drC": 0.0, "risk": 0.0}, "no classes have such"),
     ):
         step = failed(sent, {**bounds, name: lie}, intent_too=True)
         assert "bounds" in step.what

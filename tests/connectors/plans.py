@@ -40,8 +40,13 @@ def plan(fields: dict[str, tuple[dict[str, Any], DType]], **changes: Any) -> Pla
         "entity": "id",
         "quasi_identifiers": (),
         "sensitive": {},
+        "entropy": {},
+        "t": {},
         "pseudonyms": (),
         "k": 2,
+        "tau": 0.2,
+        "tolerated": 0.05,
+        "max_risk": None,
         "max_suppression": None,
         "on_violation": "refuse",
         "sharing_model": SharingModel.CONTROLLED,
@@ -54,5 +59,5 @@ def plan(fields: dict[str, tuple[dict[str, Any], DType]], **changes: Any) -> Pla
 
 def thing_plan(fields: dict[str, tuple[dict[str, Any], DType]], **changes: Any) -> Plan:
     """A plan about no person: no bounds, in the source's order."""
-    nothing: dict[str, Any] = {"entity": None, "k": None, "sharing_model": None, "order": "source"}
+    nothing: dict[str, Any] = {"entity": None, "k": None, "tau": None, "sharing_model": None, "order": "source"}
     return plan(fields, **{**nothing, **changes})

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -229,3 +230,76 @@ def test_it_stops_early_when_more_would_go_than_may() -> None:
     assert verdict.share == 1.0
     assert verdict.failing == 9
     assert verdict.lowest_k == 1
+
+
+# --- how values are spread
+
+
+def _spread_plainly(rows: list[Row], k: int, t: float | None, entropy: float | None, pseudonym: bool) -> list[bool]:
+    """Which rows stay: k to its fixed point, then spread against what that leaves, and again."""
+    alive = set(range(len(rows)))
+
+    def classes() -> dict[Any, list[int]]:
+        unit = {i: rows[i]["id"] if pseudonym else i for i in alive}
+        tuples: dict[Any, set[Any]] = defaultdict(set)
+        for i in alive:
+            tuples[unit[i]].add((rows[i]["a"], rows[i]["b"]))
+        found: dict[Any, list[int]] = defaultdict(list)
+        for i in sorted(alive):
+            found[frozenset(tuples[unit[i]])].append(i)
+        return found
+
+    def far(members: list[int]) -> bool:
+        def share(among: list[int], value: object) -> float:
+            return sum(rows[i]["s"] == value for i in among) / len(among)
+
+        values = {rows[i]["s"] for i in alive}
+        distance = sum(abs(share(members, value) - share(sorted(alive), value)) for value in values) / 2
+        held = [i for i in members if rows[i]["s"] is not None]
+        shares = [share(held, value) for value in {rows[i]["s"] for i in held}]
+        evenness = math.exp(-sum(part * math.log(part) for part in shares))
+        return (t is not None and distance > t + 1e-9) or (entropy is not None and evenness < entropy - 1e-9)
+
+    while alive:
+        small = [i for members in classes().values() if len({rows[i]["id"] for i in members}) < k for i in members]
+        goes = small or [i for members in classes().values() if far(members) for i in members]
+        if not goes:
+            break
+        alive -= set(goes)
+    return [i in alive for i in range(len(rows))]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=40),
+    k=st.integers(1, 3),
+    t=st.none() | st.sampled_from([0.1, 0.3, 0.5]),
+    entropy=st.none() | st.sampled_from([1.2, 1.9]),
+    pseudonym=st.booleans(),
+    size=st.integers(1, 50),
+    budget=st.sampled_from([3, 1000]),
+)
+def test_spread_is_judged_on_what_k_leaves_however_it_is_counted(
+    rows: list[Row], k: int, t: float | None, entropy: float | None, pseudonym: bool, size: int, budget: int
+) -> None:
+    plan = msgspec.structs.replace(
+        _plan(k, 0, ("id",) if pseudonym else ()),
+        t={} if t is None else {"s": t},
+        entropy={} if entropy is None else {"s": entropy},
+    )
+    places, batches = _hashed(plan, rows, size)
+    for exact in (True, False):
+        verdict = Measure(batches, places, k, {}, exact, budget).run(most_suppressed=2.0)
+        stays = _spread_plainly(rows, k, t, entropy, pseudonym)
+        assert _alive(verdict, batches()) == stays
+        if any(stays) and (t is not None or entropy is not None):
+            found = verdict.spread["s"]
+            assert t is None or found.variational <= t + 1e-9
+            assert entropy is None or found.entropy >= entropy - 1e-9
+
+
+def test_an_ordered_field_is_measured_by_its_values_and_another_by_hashes() -> None:
+    plan = msgspec.structs.replace(_plan(2, 0, ()), t={"a": 0.5, "s": 0.5})
+    places = privacy.layout(plan)
+    assert places.columns == ("#row", "#entity", "a", "#value.s")
+    assert places.hashes == (("s", "#value.s"),)

@@ -198,6 +198,27 @@ def test_a_proposal_holds_in_the_real_pipeline_where_a_pseudonym_joins_rows(tmp_
     assert passes(plans.plan(coarser, quasi_identifiers=("age", "sex"), pseudonyms=("id",), k=60))
 
 
+def test_a_proposal_meets_limits_of_risk_and_spread_too(tmp_path: Path) -> None:
+    """Ten persons of each age would do for k; risk wants twenty, and the old have the low incomes."""
+    frame = pl.DataFrame(
+        {
+            "id": [f"p{row}" for row in range(600)],
+            "age": [row // 10 for row in range(600)],
+            "income": [1000 * (row % 10) // (2 if row < 300 else 1) for row in range(600)],
+        }
+    )
+    fields: dict[str, Any] = {"age": (KEEP, INT64), "income": (KEEP, INT64)}
+    source = source_of(frame, tmp_path / "rows.parquet")
+    for bounds in ({"max_risk": 0.05}, {"t": {"income": 0.1}}):
+        plan = plans.plan(fields, quasi_identifiers=("age",), k=10, **bounds)
+        found = propose(plan, source, entropy=os.urandom)
+        assert found is not None
+        mask = {name: value for name, value in _said(found.masks["age"]).items() if value is not None}
+        coarser = plans.plan({**fields, "age": (mask, INT64)}, quasi_identifiers=("age",), k=10, **bounds)
+        for tried, passes in ((plan, False), (coarser, True)):
+            assert dry_run(tried, source, spool=tmp_path / "spool", entropy=os.urandom).passes == passes
+
+
 def test_none_where_nothing_helps_and_what_was_not_searched_is_said(tmp_path: Path) -> None:
     frame = pl.DataFrame({"id": ["a", "b", "c"], "age": [1, 2, 30]})
     source = source_of(frame, tmp_path / "rows.parquet")

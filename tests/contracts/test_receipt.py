@@ -387,6 +387,8 @@ def test_5_blake3_receipts_verify_too():
 def bounded(**changed: Any) -> Envelope:
     bounds = OUTBREAK.bounds
     assert isinstance(bounds, Bounds)
+    if "k_met" in changed:
+        changed = {"certificate": OUTBREAK.certificate(changed["k_met"], OUTBREAK.suppressed), **changed}
     return OUTBREAK.receipt_of(bounds=msgspec.structs.replace(bounds, **changed))
 
 
@@ -419,6 +421,26 @@ def test_6_stricter_than_the_contract_is_welcome(changed):
     assert check(bounded(**changed), agreement=MONITORED)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"level": 4}, "level 4 does not follow"),
+        ({"dr_b": 0.02}, "the highest risk"),
+        ({"tau": 0.5}, "other thresholds"),
+        ({"suppressed": 0.0}, "the share suppressed"),
+    ],
+    ids=str,
+)
+def test_6_a_certificate_that_is_wrong(changed, says):
+    """In the receipt, and in an intent, which a client verifies before it takes a row."""
+    bounds = OUTBREAK.bounds
+    judged = msgspec.structs.replace(bounds.certificate, **changed)
+    wrong = msgspec.structs.replace(bounds, certificate=judged)
+    assert says in refused(Reason.RECEIPT_INVALID, 6, OUTBREAK.receipt_of(bounds=wrong), agreement=MONITORED)
+    message = raises(Reason.RECEIPT_INVALID, verify_intent, OUTBREAK.intent_of(bounds=wrong), MONITORED, at=NOW + 60)
+    assert says in message
+
+
 def test_6_bounds_that_are_not_stated():
     refused(Reason.RECEIPT_INVALID, 6, OUTBREAK.receipt_of(bounds=None), agreement=MONITORED)
 
@@ -426,7 +448,9 @@ def test_6_bounds_that_are_not_stated():
 def test_6_an_empty_release_meets_any_bound():
     parts = (PartDigest(rows=0, digest=OTHER),)
     digest = content_digest("sha-256", PAPERS.schema, parts)
-    nothing = msgspec.structs.replace(PAPERS.bounds, k_met=0, classes=0)
+    figures = dict.fromkeys(("dr_c", "risk", "marketer_risk", "average_class", "discernibility"), 0.0)
+    judged = msgspec.structs.replace(PAPERS.certificate(0, 0), **figures)
+    nothing = msgspec.structs.replace(PAPERS.bounds, k_met=0, classes=0, certificate=judged)
     empty = PAPERS.receipt_of(
         rows_in=0, rows_out=0, parts=parts, parts_sent=(0,), content_digest=digest, bounds=nothing
     )
@@ -444,7 +468,11 @@ def test_6_an_empty_release_meets_any_bound():
 )
 def test_6_rows_suppressed_within_the_contracts_share(papers, agreement, suppressed, allowed):
     """5 % of the rows after scope may go under one purpose, none under the other, which refuses."""
-    receipt = papers.receipt_of(rows_in=1100, rows_suppressed=suppressed)
+    bounds = papers.bounds
+    judged = papers.certificate(bounds.k_met, suppressed)
+    receipt = papers.receipt_of(
+        rows_in=1100, rows_suppressed=suppressed, bounds=msgspec.structs.replace(bounds, certificate=judged)
+    )
     if allowed:
         assert check(receipt, agreement=agreement)
     else:

@@ -270,6 +270,14 @@ def test_no_raw_value_is_in_the_files_or_on_the_wire(release: Release) -> None:
     assert len(secret) > 1_000
     wire = (release.folder / "wire.bin").read_bytes()
     assert len(wire) > received.nbytes
+    # The papers' own figures are spelled like some fares and distances: they are cut out with their names.
+    if release.receipt["bounds"]:
+        figures = [
+            name for name, value in release.receipt["bounds"]["certificate"].items() if value and name != "spread"
+        ]
+        named = rf'"({"|".join(figures)})":\s*[-+0-9.e]+'.encode()
+        assert re.search(named, wire)
+        wire = re.sub(named, b"", wire)
     assert found_in(wire, secret) == set()
     for blob in (release.file("arrow").read_bytes(), release.file("csv").read_bytes(), pages(release.file("parquet"))):
         assert len(blob) > 10_000
