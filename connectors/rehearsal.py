@@ -17,6 +17,7 @@ from connectors.keys import passing_secrets
 from connectors.masking import masked
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
+from connectors.residual import Finding, Inspector
 from connectors.scope import in_scope
 from connectors.sources.base import Source, explaining
 from contracts.plan import Plan
@@ -42,7 +43,8 @@ class DryRun:
     `passes`: the release would be made. `k_lowest` and `l_lowest` are the lowest found before anything
     was suppressed, `k_met` and `l_met` what holds after; 0 where no class is left. `highest_risk` and
     `mean_risk` are theta, 1 / entities of a class, after suppression. `columns` are the quasi-identifiers
-    worst first. `sample` are at most ten rows as they would leave. Without bounds (data about no person)
+    worst first. `findings` is what no mask removed. `sample` are at most ten rows as they would leave, without
+    the values of columns in which something was found. Without bounds (data about no person)
     the figures on classes are 0. `exact` false: counting stopped at the bounds.
     """
 
@@ -63,6 +65,7 @@ class DryRun:
     mean_risk: float
     exact: bool
     columns: tuple[ColumnEffect, ...]
+    findings: tuple[Finding, ...]
     sample: pl.DataFrame
 
 
@@ -78,17 +81,17 @@ def dry_run(
 ) -> DryRun:
     """Mask, measure and suppress as `release.make` would, under passing keys; serve nothing.
 
-    `spool` is a folder of its own, gone afterwards; `tell` hears of each stage. Raises what
-    `release.make` raises, but never BOUNDS_NOT_MET: that is what the figures are for.
+    `spool` is a folder of its own, gone afterwards; `tell` hears of each stage. Raises what `release.make`
+    raises, but never BOUNDS_NOT_MET or RESIDUAL_IDENTIFIERS: that is what figures and findings are for.
     """
     spools.prepare(spool)
     key = ReleaseKey(entropy(32), "dry-run")
-    rows = spools.Rows(spool / "rows", memory_limit=memory_limit)
+    rows, inspector = spools.Rows(spool / "rows", memory_limit=memory_limit), Inspector(plan)
     try:
         places = privacy.layout(plan) if plan.entity is not None else None
         tell("reading and masking every row")
         with explaining(source, plan.read):
-            _spool(plan, source, rows, key, places, entropy)
+            _spool(plan, source, rows, key, places, inspector, entropy)
         verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
         columns: tuple[ColumnEffect, ...] = ()
         if places is not None:
@@ -97,7 +100,11 @@ def dry_run(
             verdict = _measured(plan, rows, places, exact)
             tell("trying it without each quasi-identifier")
             columns = _columns(plan, rows, places, exact)
-        return _outcome(plan, verdict, columns, _sample(plan, rows, verdict, key, spool), places)
+        found = inspector.findings
+        sample = _sample(plan, rows, verdict, key, spool).with_columns(
+            pl.lit(None).cast(pl.String).alias(name) for name in {finding.column for finding in found}
+        )
+        return _outcome(plan, verdict, columns, found, sample, places)
     finally:
         rows.close()
         shutil.rmtree(spool, ignore_errors=True)
@@ -109,6 +116,7 @@ def _spool(
     rows: spools.Rows,
     key: ReleaseKey,
     places: Layout | None,
+    inspector: Inspector,
     entropy: Callable[[int], bytes],
 ) -> None:
     secrets = passing_secrets(entropy)
@@ -122,7 +130,7 @@ def _spool(
         )
     making.check_schema(frame, making.wire_schema(plan), source=source.name)
     with spools.room("dry-run"):
-        making.deal(frame, rows, key, source=source.name)
+        making.deal(frame, rows, key, inspector.inspect, source=source.name)
     making.check_some(rows.count, source.name)
 
 
@@ -163,11 +171,17 @@ def _sample(plan: Plan, rows: spools.Rows, verdict: Verdict, key: ReleaseKey, sp
 
 
 def _outcome(
-    plan: Plan, verdict: Verdict, columns: tuple[ColumnEffect, ...], sample: pl.DataFrame, places: Layout | None
+    plan: Plan,
+    verdict: Verdict,
+    columns: tuple[ColumnEffect, ...],
+    found: tuple[Finding, ...],
+    sample: pl.DataFrame,
+    places: Layout | None,
 ) -> DryRun:
     allowed = privacy.allowed(plan)
+    met = places is None or (verdict.share <= allowed and verdict.rows_suppressed < verdict.rows_in)
     return DryRun(
-        passes=places is None or (verdict.share <= allowed and verdict.rows_suppressed < verdict.rows_in),
+        passes=met and not found,
         rows_in=verdict.rows_in,
         rows_suppressed=verdict.rows_suppressed,
         share=verdict.share,
@@ -184,5 +198,6 @@ def _outcome(
         mean_risk=verdict.mean_risk,
         exact=verdict.exact,
         columns=columns,
+        findings=found,
         sample=sample,
     )

@@ -48,9 +48,13 @@ class Tried:
         if self.run is None or self.run.passes:
             return tuple(str(violation) for violation in self.violations)
         run = self.run
+        found = tuple(f"{finding}: mask the column, or take it out of the purpose" for finding in run.findings)
         if run.rows_suppressed >= run.rows_in:
-            return ("no row would be left: coarser masks, or fewer fields, make larger classes",)
+            return (*found, "no row would be left: coarser masks, or fewer fields, make larger classes")
+        if run.share <= run.max_suppression:
+            return found
         return (
+            *found,
             f"the bounds hold only without {run.share:.2%} of the rows, allowed is {run.max_suppression:.0%}: coarser "
             "masks on the worst columns, or fewer fields, make larger classes",
         )
@@ -91,6 +95,9 @@ class Tried:
             "kMet": run.k_met if run else 0,
             "lRequired": run.l_required if run else {},
             "lMet": run.l_met if run else {},
+            "findings": [{"column": f.column, "kind": str(f.kind), "rows": f.rows} for f in run.findings]
+            if run
+            else [],
             "worstColumns": [c.name for c in run.columns] if run else [],
             "sample": run.sample.rows(named=True) if run else [],
         }
