@@ -50,10 +50,10 @@ _MRZ = "[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]
 # Whatever a detector below finds, this finds too: it is the one expression that every value is held against.
 _CANDIDATE = "|".join(
     (
-        "[0-9](?:[ ()-]{0,2}[0-9]){10}",
+        "(?:^|[^0-9A-Za-z])[A-Za-z]{0,6}[0-9](?:[ ()-]{0,2}[0-9]){10}",
         "[+][1-9]",
-        "[0-9A-Z]{18}",
-        "[0-9A-Z<]{44}",
+        "(?:^|[^0-9A-Za-z])[1-9AGHNY][1-59A-C][0-9]{6}[0-9A-Z]{10}",
+        "[0-9]{7}[MFX<][0-9]{7}",
         "[0-9A-Za-z_%+-]@[0-9A-Za-z]",
         "[0-9][.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]",
         _SIX,
@@ -64,30 +64,25 @@ _CANDIDATE = "|".join(
 )
 
 
+Check = Callable[[pl.Expr], pl.Expr]
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Finds one kind in a column of texts: what `pattern` extracts, for which `holds` is true.
+    """Finds one kind in a column of texts: what `pattern` extracts, if it has the `shape` and the `check` holds.
 
-    `of` names the column it reads: `text` as normalised; `glued` where points between digits are letters;
-    `upper`, the text in upper case. `lead` is cut off what was extracted, before `holds` sees it without
-    separators.
+    `of` names the reading that it extracts from: `text` as normalised; `glued`, where points between digits are
+    letters; `upper`, the text in upper case. Before `shape` sees what was extracted, `lead` is cut off its
+    beginning and, unless `whole`, everything but letters and digits is taken out.
     """
 
     kind: Kind
     of: str
     pattern: str
-    holds: Callable[[pl.Expr], pl.Expr]
+    shape: str
+    check: Check | None = None
     lead: str = ""
-
-
-def _shaped(shape: str, holds: Callable[[pl.Expr], pl.Expr] | None = None) -> Callable[[pl.Expr], pl.Expr]:
-    """Whether a token has exactly that shape, and the check holds."""
-
-    def both(token: pl.Expr) -> pl.Expr:
-        whole = token.str.contains(f"^(?:{shape})$")
-        return whole if holds is None else whole & holds(token)
-
-    return both
+    whole: bool = False
 
 
 def _address(token: pl.Expr) -> pl.Expr:
@@ -112,70 +107,83 @@ _TOKEN = "[0-9A-Za-z]{11,}"  # noqa: S105 - longest runs, so that shapes match w
 _EDGE = "(?-u:\\b)"
 _GROUPED_CARD = f"{_EDGE}[0-9]{{4}}(?:[ -][0-9]{{4}}){{3}}(?:[ -]?[0-9]{{1,3}})?{_EDGE}"
 
+_CITIZEN = f"{_PROVINCE}[0-9]{{15}}[0-9Xx]"
+
 DETECTORS = (
     # Region (province), birth date and check character. Of random 18-digit numbers 1 in 40,000 passes; the old
     # numbers of 15 digits, which have no check character, are not found.
-    Detector(
-        Kind.NATIONAL_ID,
-        "glued",
-        _TOKEN,
-        _shaped(f"{_PROVINCE}[0-9]{{15}}[0-9Xx]", check_digits.citizen_id),
-        "^(?i:id|no|sfz)",
-    ),
+    Detector(Kind.NATIONAL_ID, "glued", _TOKEN, _CITIZEN, check_digits.citizen_id, "^(?i:id|no|sfz)"),
     Detector(
         Kind.NATIONAL_ID,
         "text",
         f"{_EDGE}[1-9][0-9]{{5}}[ -]?[0-9]{{4}}[ -]?[0-9]{{4}}[ -]?[0-9]{{3}}[0-9Xx]{_EDGE}",
-        _shaped(f"{_PROVINCE}[0-9]{{15}}[0-9Xx]", check_digits.citizen_id),
+        _CITIZEN,
+        check_digits.citizen_id,
     ),
     # Length and beginning of a known issuer, and Luhn. Of other numbers that begin and end like a card's, 1 in 10.
-    Detector(Kind.BANK_CARD, "glued", _TOKEN, _shaped(_CARD, check_digits.luhn)),
-    Detector(Kind.BANK_CARD, "text", _GROUPED_CARD, _shaped(_CARD, check_digits.luhn)),
+    Detector(Kind.BANK_CARD, "glued", _TOKEN, _CARD, check_digits.luhn),
+    Detector(Kind.BANK_CARD, "text", _GROUPED_CARD, _CARD, check_digits.luhn),
     # No check digit: every number of eleven digits that begins like a mobile's is taken for one.
     Detector(
-        Kind.PHONE, "glued", _TOKEN, _shaped(f"(?:0{{0,2}}86)?{_MOBILE}"), "^(?i:tel|mobile|mob|phone|cell|no|sj|dh)"
+        Kind.PHONE,
+        "glued",
+        _TOKEN,
+        f"(?:0{{0,2}}86)?{_MOBILE}",
+        lead="^(?i:tel|mobile|mob|phone|cell|no|sj|dh)",
     ),
-    Detector(Kind.PHONE, "text", f"{_EDGE}1[3-9][0-9][ -][0-9]{{4}}[ -][0-9]{{4}}{_EDGE}", _shaped(_MOBILE)),
+    Detector(Kind.PHONE, "text", f"{_EDGE}1[3-9][0-9][ -][0-9]{{4}}[ -][0-9]{{4}}{_EDGE}", _MOBILE),
     # Fixed lines with area code and a separator behind it; without one they look like any number.
-    Detector(Kind.PHONE, "text", f"{_EDGE}{_LANDLINE}{_EDGE}", _shaped("[0-9]+")),
+    Detector(Kind.PHONE, "text", f"{_EDGE}{_LANDLINE}{_EDGE}", "[0-9]+"),
     # Other countries' only as they are written for them: plus, country code, eight digits or more in all.
-    Detector(
-        Kind.PHONE, "text", "[+][1-9](?:[ ().-]{0,2}[0-9]){6,14}[0-9A-Za-z]*", _shaped(f"{_COUNTRY}[0-9]{{7,12}}")
-    ),
+    Detector(Kind.PHONE, "text", "[+][1-9](?:[ ().-]{0,2}[0-9]){6,14}[0-9A-Za-z]*", f"{_COUNTRY}[0-9]{{7,12}}"),
     # No check digit; house numbers after a place such as 宁 may look like one.
-    Detector(Kind.PLATE, "upper", f"{_PLATE}[0-9A-Z]*", _shaped(_PLATE)),
+    Detector(Kind.PLATE, "upper", f"{_PLATE}[0-9A-Z]*", _PLATE),
     # After a space, a bracket, a separator or Chinese; so what is left of a masked one, z***g@b.cn, is none.
     Detector(
         Kind.EMAIL,
         "text",
         "(?:^|[\\s<(\\[{\"'=:;,/|、。《【\u4e00-\u9fff])[0-9A-Za-z_](?:[0-9A-Za-z._%+-]*[0-9A-Za-z_])?"
         "@[0-9A-Za-z](?:[0-9A-Za-z.-]*[0-9A-Za-z])?[.][A-Za-z]{2,}",
+        ".*",
         lambda token: ~token.str.contains("[._%+-]{2}"),
+        whole=True,
     ),
     # Four numbers and points are a device's address, a section's or a version's: v1.2.3.4 is none.
-    Detector(Kind.IP, "text", "[0-9A-Za-z][0-9A-Za-z.]{5,}[0-9](?:/[0-9]{1,2})?", _address),
-    Detector(Kind.IP, "text", f"{_EDGE}{_SIX}[0-9A-Za-z:]*(?:/[0-9]{{1,3}})?", _address),
+    Detector(
+        Kind.IP,
+        "text",
+        "[0-9A-Za-z][0-9A-Za-z.]{5,}[0-9](?:/[0-9]{1,2})?",
+        "[0-9]{1,3}(?:[.][0-9]{1,3}){3}(?:/[0-9]+)?",
+        _address,
+        whole=True,
+    ),
+    Detector(
+        Kind.IP,
+        "text",
+        f"{_EDGE}{_SIX}[0-9A-Za-z:]*(?:/[0-9]{{1,3}})?",
+        "[0-9A-Fa-f:]+(?:/[0-9]+)?",
+        _address,
+        whole=True,
+    ),
     # By its machine readable zone; or by the word before it, since the number alone has no check digit and looks
     # like any code.
-    Detector(Kind.PASSPORT, "text", _MRZ, check_digits.travel_document),
+    Detector(Kind.PASSPORT, "text", _MRZ, ".*", check_digits.travel_document, whole=True),
     Detector(
         Kind.PASSPORT,
         "upper",
         "(?:护照|PASSPORT)(?:号码|号|NUMBER|NO)?[^0-9A-Z]{0,6}[A-Z]{1,2}[0-9]{7,8}[0-9A-Z]*",
-        lambda token: token.str.contains("[^A-Z](?:[EGDSPHMK][0-9]{8}|[A-Z]{2}[0-9]{7})$"),
+        ".*[^A-Z](?:[EGDSPHMK][0-9]{8}|[A-Z]{2}[0-9]{7})",
+        whole=True,
     ),
     # Registering office, province, and two check characters: of random numbers 1 in 10,000.
     Detector(
         Kind.CREDIT_CODE,
         "glued",
         _TOKEN,
-        _shaped(
-            f"[1-9AGHNY][1-59A-C]{_PROVINCE}[0-9]{{4}}[0-9A-HJ-NP-RTUW-Y]{{8}}[0-9X][0-9A-HJ-NP-RTUW-Y]",
-            check_digits.credit_code,
-        ),
+        f"[1-9AGHNY][1-59A-C]{_PROVINCE}[0-9]{{4}}[0-9A-HJ-NP-RTUW-Y]{{8}}[0-9X][0-9A-HJ-NP-RTUW-Y]",
+        check_digits.credit_code,
     ),
 )
-_KEPT_WHOLE = frozenset({Kind.EMAIL, Kind.IP, Kind.PASSPORT})  # their separators mean something
 
 
 def maybe(values: pl.Series) -> pl.Series:
@@ -198,30 +206,31 @@ def found(weighed: pl.DataFrame) -> Counts:
         "glued": text.str.replace_all("([0-9])[.]([0-9])", "${1}d${2}"),
         "upper": text.str.to_uppercase(),
     }
-    hits: dict[Kind, pl.Series] = {}
+    tokens = {(by.of, by.pattern): _tokens(read[by.of], by.pattern) for by in DETECTORS}
+    hits: dict[Kind, list[pl.Series]] = {}
     for detector in DETECTORS:
-        rows = _hit(detector, read[detector.of])
-        if len(rows):
-            before = hits.get(detector.kind)
-            hits[detector.kind] = rows if before is None else pl.concat([before, rows])
-    return {kind: int(weighed["rows"].gather(rows.unique()).sum()) for kind, rows in hits.items()}
+        hits.setdefault(detector.kind, []).append(_hit(detector, tokens[detector.of, detector.pattern]))
+    places = {kind: pl.concat(every).unique() for kind, every in hits.items()}
+    return {kind: int(weighed["rows"].gather(at).sum()) for kind, at in places.items() if len(at)}
 
 
-def _hit(detector: Detector, values: pl.Series) -> pl.Series:
+def _tokens(values: pl.Series, pattern: str) -> pl.DataFrame:
+    """Everything that the pattern extracts, and the place of the value it comes from: `at`, `token`."""
+    at = values.str.contains(pattern).arg_true()
+    return pl.DataFrame({"at": at, "token": values.gather(at).str.extract_all(pattern)}).explode("token")
+
+
+def _hit(detector: Detector, tokens: pl.DataFrame) -> pl.Series:
     """Places of the values in which the detector finds something."""
-    tokens = (
-        pl.DataFrame({"at": pl.int_range(len(values), eager=True), "token": values.str.extract_all(detector.pattern)})
-        .explode("token")
-        .drop_nulls()
-    )
-    if tokens.is_empty():
-        return tokens["at"]
     token = pl.col("token")
     if detector.lead:
         token = token.str.replace(detector.lead, "")
-    if detector.kind not in _KEPT_WHOLE:
+    if not detector.whole:
         token = token.str.replace_all("[^0-9A-Za-z\u4e00-\u9fff]", "")
-    return tokens.filter(detector.holds(token)).get_column("at")
+    shaped = tokens.select("at", token).filter(pl.col("token").str.contains(f"(?s)^(?:{detector.shape})$"))
+    if detector.check is not None and not shaped.is_empty():
+        shaped = shaped.filter(detector.check(pl.col("token")))
+    return shaped.get_column("at")
 
 
 # Whole numbers are read where they are as long as an identifier, and by share: a table of amounts has one that

@@ -29,9 +29,15 @@ _LEAST = 96  # bytes of the smallest image worth the name; hashes and tokens are
 _GROUP = _LEAST // 3 * 4
 
 # Beginnings in base64 and hexadecimal; `_kind` looks at the bytes.
-_BASE64 = "(?:[/_]9j[/_]|iVBORw0KGgo|R0lGODdh|R0lGODlh|UklGR|SUkqA|TU0AK|Qk[0-9A-Za-z+/_-]{2}|AAAA[0-9A-Za-z+/_-]{2}Z0eX|AAAADGpQ)"
+_BASE64 = (
+    "(?:[/_]9j[/_]|iVBORw0KGgo|R0lGODdh|R0lGODlh|UklGR|SUkqA|TU0AK|Qk[0-9A-Za-z+/_-]{2}"
+    "|AAAA[0-9A-Za-z+/_-]{2}Z0eX|AAAADGpQ)"
+)
 _TEMPLATE64 = "(?:Rk1SA|RkFDA|RklSA|SUlSA)"
-_HEX = "(?i:ffd8ff|89504e470d0a1a0a|4749463839|4749463837|52494646|49492a00|4d4d002a|464d5200|46414300|46495200|49495200|000000[0-9a-f]{2}66747970)"
+_HEX = (
+    "(?i:ffd8ff|89504e470d0a1a0a|4749463839|4749463837|52494646|49492a00|4d4d002a|464d5200|46414300|46495200"
+    "|49495200|000000[0-9a-f]{2}66747970)"
+)
 _IN_BASE64 = f"(?:^|[^0-9A-Za-z+/_-])((?:{_BASE64}|{_TEMPLATE64})[0-9A-Za-z+/_\\s-]{{{_GROUP - 12}}})"
 _IN_HEX = f"(?:^|[^0-9A-Za-z]|[0\\\\]x)({_HEX}[0-9a-fA-F]{{{2 * _LEAST - 16}}})"
 _IN_URL = f"(?i:data:image/[a-z0-9.+-]+;base64,)[0-9A-Za-z+/_=\\s-]{{{_GROUP}}}"
