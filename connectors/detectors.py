@@ -7,7 +7,7 @@ Detectors find what has the form of an identifier. **They never prove absence**:
 written in words, split over columns or spelt unusually pass them all. What each one cannot tell stands with it.
 
 A token is a longest run of ASCII letters and digits, so that no identifier is found inside a pseudonym, a hash
-or another code; Chinese around it is no part of it. Full-width forms are read as their ordinary ones (NFKC).
+or another code; Chinese around it is no part of it. Full-width forms are read as their ordinary ones.
 Digits on both sides of a point are one number. What is partly masked has lost its form.
 """
 
@@ -23,6 +23,9 @@ from connectors import check_digits
 from contracts.residual import Kind
 
 Counts = dict[Kind, int]
+
+_WIDE = [chr(code) for code in range(0xFF01, 0xFF5F)]
+_PLAIN = [chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)]
 
 # GB/T 2260 provinces; 9: foreign residents, and numbers that are made up for tests.
 _PROVINCE = "(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]|9[0-9])"
@@ -71,7 +74,7 @@ Check = Callable[[pl.Expr], pl.Expr]
 class Detector:
     """Finds one kind in a column of texts: what `pattern` extracts, if it has the `shape` and the `check` holds.
 
-    `of` names the reading that it extracts from: `text` as normalised; `glued`, where points between digits are
+    `of` names the reading that it extracts from: `text` as it is; `glued`, where points between digits are
     letters; `upper`, the text in upper case. Before `shape` sees what was extracted, `lead` is cut off its
     beginning and, unless `whole`, everything but letters and digits is taken out.
     """
@@ -116,7 +119,7 @@ DETECTORS = (
     Detector(
         Kind.NATIONAL_ID,
         "text",
-        f"{_EDGE}[1-9][0-9]{{5}}[ -]?[0-9]{{4}}[ -]?[0-9]{{4}}[ -]?[0-9]{{3}}[0-9Xx]{_EDGE}",
+        f"{_EDGE}(?:[1-9][0-9]{{5}}[ -][0-9]{{4}}[ -]?[0-9]{{4}}[ -]?|[1-9][0-9]{{13}}[ -])[0-9]{{3}}[0-9Xx]{_EDGE}",
         _CITIZEN,
         check_digits.citizen_id,
     ),
@@ -152,7 +155,7 @@ DETECTORS = (
     Detector(
         Kind.IP,
         "text",
-        "[0-9A-Za-z][0-9A-Za-z.]{5,}[0-9](?:/[0-9]{1,2})?",
+        "[0-9A-Za-z]+(?:[.][0-9A-Za-z]+){3,}(?:/[0-9]{1,2})?",
         "[0-9]{1,3}(?:[.][0-9]{1,3}){3}(?:/[0-9]+)?",
         _address,
         whole=True,
@@ -171,11 +174,11 @@ DETECTORS = (
     Detector(
         Kind.PASSPORT,
         "upper",
-        "(?:护照|PASSPORT)(?:号码|号|NUMBER|NO)?[^0-9A-Z]{0,6}[A-Z]{1,2}[0-9]{7,8}[0-9A-Z]*",
+        "(?:护照|PASSPORT)[^0-9A-Z]{0,3}(?:号码|号|NUMBER|NO)?[^0-9A-Z]{0,6}[A-Z]{1,2}[0-9]{7,8}[0-9A-Z]*",
         ".*[^A-Z](?:[EGDSPHMK][0-9]{8}|[A-Z]{2}[0-9]{7})",
         whole=True,
     ),
-    # Registering office, province, and two check characters: of random numbers 1 in 10,000.
+    # Registering office, province, and two check characters: of random 18-digit numbers 1 in 1,000.
     Detector(
         Kind.CREDIT_CODE,
         "glued",
@@ -200,10 +203,13 @@ def found(weighed: pl.DataFrame) -> Counts:
     """In how many rows each kind is found: of distinct texts (`value`) and how often each occurs (`rows`)."""
     if weighed.is_empty():
         return {}
-    text = weighed["value"].str.normalize("NFKC")
+    text = weighed["value"]
+    if text.str.len_bytes().sum() != text.str.len_chars().sum():
+        text = text.str.replace_many(_WIDE, _PLAIN)
+    pointed = text.str.contains("[0-9][.][0-9]").any()
     read = {
         "text": text,
-        "glued": text.str.replace_all("([0-9])[.]([0-9])", "${1}d${2}"),
+        "glued": text.str.replace_all("([0-9])[.]([0-9])", "${1}d${2}") if pointed else text,
         "upper": text.str.to_uppercase(),
     }
     tokens = {(by.of, by.pattern): _tokens(read[by.of], by.pattern) for by in DETECTORS}
@@ -225,7 +231,7 @@ def _hit(detector: Detector, tokens: pl.DataFrame) -> pl.Series:
     token = pl.col("token")
     if detector.lead:
         token = token.str.replace(detector.lead, "")
-    if not detector.whole:
+    if not detector.whole and detector.pattern != _TOKEN:
         token = token.str.replace_all("[^0-9A-Za-z\u4e00-\u9fff]", "")
     shaped = tokens.select("at", token).filter(pl.col("token").str.contains(f"(?s)^(?:{detector.shape})$"))
     if detector.check is not None and not shaped.is_empty():

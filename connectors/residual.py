@@ -62,7 +62,8 @@ class Inspector:
             self._long[field.name] = self._long.get(field.name, 0) + long
             return counts
         if kind == pl.Binary:
-            return likeness.found_in_bytes(values) | _in_text(values.cast(pl.String, strict=False))
+            read = [content.decode(errors="replace") for content in values.drop_nulls()]
+            return likeness.found_in_bytes(values) | _in_text(pl.Series(read, dtype=pl.String))
         if kind.is_temporal() or kind == pl.Boolean:
             return {}
         return _in_text(values.cast(pl.String))
