@@ -88,7 +88,8 @@ def test_what_is_none() -> None:
         *(digest.hexdigest() for digest in digests),
         *(base64.b64encode(digest.digest()).decode() for digest in digests),
         json.dumps(FACE[:63]), json.dumps(FACE * 33), json.dumps(list(range(128))), json.dumps([FACE[:64]] * 2),
-        "https://example.com/9j/" + "a" * 300, "/9j/short", "iVBORw0KGgo", "data:image/png;base64,", "BM", "Qk0" + "a" * 300,
+        "https://example.com/9j/" + "a" * 300, "/9j/short", "iVBORw0KGgo", "data:image/png;base64,", "BM",
+        "Qk0" + "a" * 300,
         "文字" * 300, "1.5, " * 100,
     ]  # fmt: skip
     assert in_text(*others) == {}

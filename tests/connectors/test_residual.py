@@ -132,7 +132,7 @@ def test_numbers_are_judged_over_the_whole_column() -> None:
 
 
 def test_a_dry_run_shows_the_same_and_none_of_the_values(tmp_path: Path) -> None:
-    run = dry_run(PERSONS, Held(_with(CITIZEN, lambda: pl.lit(True))), spool=tmp_path / "dry", entropy=os.urandom)  # noqa: FBT003
+    run = dry_run(PERSONS, Held(_with(CITIZEN, lambda: pl.lit(True))), spool=tmp_path / "dry", entropy=os.urandom)
     assert not run.passes
     assert run.findings == (Finding("note", Kind.NATIONAL_ID, ROWS),)
     assert run.sample["note"].null_count() == run.sample.height == 10
