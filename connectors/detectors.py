@@ -1,7 +1,8 @@
 """Detectors of direct identifiers in text and in numbers: shapes first, check digits over what has the shape.
 
-    found(values)            {kind: rows}          text
-    found_numbers(values)    {kind: rows}, long    numbers
+    suspects(weighed)         the texts that could hold something
+    found_in_text(weighed)    {kind: rows}
+    found_numbers(values)     {kind: rows}, and how many rows were long enough
 
 Detectors find what has the form of an identifier. **They never prove absence**: names, addresses and what is
 written in words, split over columns or spelt unusually pass them all. What each one cannot tell stands with it.
@@ -189,20 +190,13 @@ DETECTORS = (
 )
 
 
-def maybe(values: pl.Series) -> pl.Series:
-    """Which texts any detector could find something in."""
-    return values.str.contains(_CANDIDATE)
+def suspects(weighed: pl.DataFrame) -> pl.DataFrame:
+    """Of texts (`value`), those that any detector could find something in."""
+    return weighed.filter(weighed["value"].str.contains(_CANDIDATE))
 
 
-def candidates(values: pl.Series) -> pl.DataFrame:
-    """The distinct texts that any detector could find something in: `value`, and `rows`, how often each occurs."""
-    return values.filter(maybe(values)).alias("value").value_counts(name="rows")
-
-
-def found(weighed: pl.DataFrame) -> Counts:
+def found_in_text(weighed: pl.DataFrame) -> Counts:
     """In how many rows each kind is found: of distinct texts (`value`) and how often each occurs (`rows`)."""
-    if weighed.is_empty():
-        return {}
     text = weighed["value"]
     if text.str.len_bytes().sum() != text.str.len_chars().sum():
         text = text.str.replace_many(_WIDE, _PLAIN)
@@ -268,7 +262,7 @@ def found_numbers(values: pl.Series) -> tuple[Counts, int]:
     frame = pl.DataFrame({"number": _whole(long)}).drop_nulls()
     shaped = pl.any_horizontal(number.is_between(low, high) for _, _, low, high in _RANGES)
     text = frame.filter(shaped).get_column("number").cast(pl.String).alias("value")
-    return found(text.value_counts(name="rows")), len(long)
+    return found_in_text(text.value_counts(name="rows")), len(long)
 
 
 def _whole(values: pl.Series) -> pl.Series:

@@ -1,6 +1,6 @@
 """Images and biometric templates, told by their content: the part of the negative list that needs no declaring.
 
-    found_in_text(values)     base64, hexadecimal, data: URLs, JSON arrays of floats
+    found_in_text(weighed)    base64, hexadecimal, data: URLs, JSON arrays of floats
     found_in_bytes(values)    the bytes themselves, and floats packed into them
     vectors(values)           lists of floats
 
@@ -45,44 +45,38 @@ _CANDIDATE = f"{_BASE64}|{_TEMPLATE64}|{_HEX}|(?i:data:image/)"
 _FLOATS = "^\\s*\\[[-+0-9.eE,\\s]+\\]\\s*$"
 
 
-def found_in_text(values: pl.Series) -> Counts:
-    """In how many rows of texts there is an image, a template or a vector."""
-    long = values.filter(values.str.len_bytes() >= 2 * SHORTEST)
-    if long.is_empty():
-        return {}
-    counts = {Kind.VECTOR: int(_written(long).sum())}
-    for text in long.filter(long.str.contains(_CANDIDATE)):
-        kind = _kind_of_text(text)
-        if kind is not None:
-            counts[kind] = counts.get(kind, 0) + 1
-    return {kind: rows for kind, rows in counts.items() if rows}
+def suspects(weighed: pl.DataFrame) -> pl.DataFrame:
+    """Of texts (`value`), those that could hold an image, a template or a vector."""
+    long = weighed.filter(weighed["value"].str.len_bytes() >= 2 * SHORTEST)
+    return long.filter(long["value"].str.contains(_CANDIDATE) | _listed(long["value"]))
+
+
+def found_in_text(weighed: pl.DataFrame) -> Counts:
+    """In how many rows there is an image, a template or a vector: of distinct texts (`value`) and how often each
+    occurs (`rows`)."""
+    values, rows = weighed["value"], weighed["rows"]
+    hits: dict[Kind, set[int]] = {Kind.VECTOR: set(_written(values).arg_true())}
+    hits[Kind.IMAGE] = set(values.str.contains(_IN_URL).arg_true())
+    for pattern, read in ((_IN_BASE64, _from_base64), (_IN_HEX, binascii.unhexlify)):
+        at = values.str.contains(pattern).arg_true()
+        spelt = pl.DataFrame({"at": at, "spelt": values.gather(at).str.extract_all(pattern)}).explode("spelt")
+        for place, text in spelt.with_columns(pl.col("spelt").str.extract(pattern, 1)).iter_rows():
+            kind = _kind(read(text))
+            if kind is not None:
+                hits.setdefault(kind, set()).add(place)
+    return {kind: int(rows.gather(sorted(places)).sum()) for kind, places in hits.items() if places}
+
+
+def _listed(values: pl.Series) -> pl.Series:
+    """Which texts begin like a JSON array and have commas and points for so many numbers, half of them with one."""
+    commas = values.str.count_matches(",", literal=True)
+    points = values.str.count_matches(".", literal=True)
+    return values.str.contains("^\\s*\\[") & commas.is_between(SHORTEST - 1, LONGEST - 1) & (points * 2 >= commas)
 
 
 def _written(values: pl.Series) -> pl.Series:
-    """Which texts are JSON arrays of so many numbers, half of them with a point at least."""
-    commas = values.str.count_matches(",", literal=True)
-    points = values.str.count_matches(".", literal=True)
-    maybe = commas.is_between(SHORTEST - 1, LONGEST - 1) & (points * 2 >= commas) & values.str.starts_with("[")
-    if not maybe.any():
-        return maybe
-    return maybe & values.str.contains(_FLOATS)
-
-
-def _kind_of_text(text: str) -> Kind | None:
-    frame = pl.Series([text])
-    if frame.str.contains(_IN_URL).item():
-        return Kind.IMAGE
-    for pattern, read in ((_IN_BASE64, _from_base64), (_IN_HEX, binascii.unhexlify)):
-        for beginning in _beginnings(frame, pattern):
-            kind = _kind(read(beginning))
-            if kind is not None:
-                return kind
-    return None
-
-
-def _beginnings(frame: pl.Series, pattern: str) -> list[str]:
-    whole = frame.str.extract_all(pattern).item(0).to_list()
-    return [found for text in whole if (found := pl.Series([text]).str.extract(pattern, 1).item())]
+    """Which texts are JSON arrays of so many floats."""
+    return _listed(values) & values.str.contains(_FLOATS)
 
 
 def _from_base64(text: str) -> bytes:

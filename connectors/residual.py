@@ -94,11 +94,15 @@ def _in_text(values: pl.Series) -> dict[Kind, int]:
     longest = values.str.len_bytes().max()
     if not isinstance(longest, int) or longest < _SHORTEST:
         return {}
+    values = values.alias("value")
     head = values.head(_PROBE)
-    if head.n_unique() * _FEW > len(head):
-        return detectors.found(detectors.candidates(values)) | likeness.found_in_text(values)
-    weighed = values.alias("value").value_counts(name="rows").drop_nulls()
-    found = detectors.found(weighed.filter(detectors.maybe(weighed["value"])))
-    if longest >= likeness.SHORTEST:
-        found |= likeness.found_in_text(values)
+    if head.n_unique() * _FEW <= len(head):
+        weighed = values.value_counts(name="rows").drop_nulls()
+    else:
+        weighed = values.to_frame().drop_nulls().with_columns(rows=pl.lit(1))
+    found: dict[Kind, int] = {}
+    for look in (detectors, likeness):
+        suspects = look.suspects(weighed)
+        if not suspects.is_empty():
+            found |= look.found_in_text(suspects.group_by("value").agg(pl.col("rows").sum()))
     return found

@@ -54,7 +54,7 @@ def terms_for(contract: Contract, purpose: str) -> PlanTerms:
     return PlanTerms(purpose=purpose, fields=tuple(found.fields) if found else ())
 
 
-class PlannedField(Struct, frozen=True, kw_only=True):
+class PlannedField(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One column that is sent: its mask with every default written out, the type read and the type
     sent. `may_hold` names what detectors may find in it (`contracts.residual`), by what the contract says."""
 
