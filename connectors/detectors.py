@@ -252,6 +252,8 @@ MOST = 0.5  # of the long numbers of a column, from which on they are taken for 
 def found_numbers(values: pl.Series) -> tuple[Counts, int]:
     """In how many rows each kind is found, and how many rows hold long numbers at all. `values` are integers,
     floats or decimals; of the latter two, those without a fraction."""
+    if values.dtype.is_float():
+        values = values.filter(values.is_finite())  # where a value is missing some programs write no number
     highest = values.max()
     if not isinstance(highest, int | float) and highest is not None:
         highest = float(highest)  # type: ignore[arg-type]

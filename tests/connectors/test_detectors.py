@@ -232,6 +232,22 @@ def test_masked_values_look_like_nobody() -> None:
     assert kinds(*geohash, *phones, *ids, *labels, *networks) == {}
 
 
+@quick
+@given(
+    texts=st.lists(
+        st.one_of(
+            st.text(),
+            st.text("0123456789-. +()<Xx@:/ABCDEF京护照９０", max_size=60),
+            st.sampled_from([text for texts in FOUND.values() for text in texts]),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_is_written_is_read(texts: list[str]) -> None:
+    """No text breaks a detector, and none is counted more often than it is there."""
+    assert all(rows <= len(texts) for rows in kinds(*texts).values())
+
+
 # --- numbers -----------------------------------------------------------------------------------
 
 PHONES = [13800138000 + number for number in range(200)]
@@ -251,6 +267,11 @@ def test_ids_and_cards_kept_as_numbers_are_found(kind: Kind, number: int) -> Non
         number = next(n for n in range(number // 10 * 10, number // 10 * 10 + 9) if _citizen(str(n)))
     counts, long = detectors.found_numbers(pl.Series([number] * 3, dtype=pl.Int64))
     assert detectors.telling(counts, long) == {kind: 3}
+
+
+def test_missing_values_that_are_no_numbers_hide_nothing() -> None:
+    counts, long = detectors.found_numbers(pl.Series([*map(float, PHONES), *([float("nan")] * 900), float("inf")]))
+    assert detectors.telling(counts, long) == {Kind.PHONE: 200}
 
 
 def test_an_amount_that_looks_like_a_phone_number_is_none() -> None:
