@@ -8,14 +8,14 @@ Detectors find what has the form of an identifier. **They never prove absence**:
 written in words, split over columns or spelt unusually pass them all. What each one cannot tell stands with it.
 
 A token is a longest run of ASCII letters and digits, so that no identifier is found inside a pseudonym, a hash
-or another code; Chinese around it is no part of it. Full-width forms are read as their ordinary ones.
+or another code; Chinese around it is no part of it. Full-width letters and digits are read as ordinary ones.
 Digits on both sides of a point are one number. What is partly masked has lost its form.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -25,8 +25,8 @@ from contracts.residual import Kind
 
 Counts = dict[Kind, int]
 
-_WIDE = [chr(code) for code in range(0xFF01, 0xFF5F)]
-_PLAIN = [chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)]
+_PLAIN = list("0123456789@.+-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_WIDE = [chr(ord(letter) + 0xFEE0) for letter in _PLAIN]
 
 # GB/T 2260 provinces; 9: foreign residents, and numbers that are made up for tests.
 _PROVINCE = "(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3]|9[0-9])"
@@ -46,7 +46,7 @@ _PLATE = (
     f"{_PLACE}[A-HJ-NP-Z][·•.\\- ]?"
     "(?:[A-HJ-NP-Z0-9]{4}[A-HJ-NP-Z0-9挂学警港澳]|[DF][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[DF])"
 )
-_LANDLINE = "0(?:10|2[0-57-9]|[3-9][0-9]{2})(?:[- ]|\\) ?)[2-8][0-9]{6,7}"
+_LANDLINE = "0(?:10|2[0-57-9]|[3-9][0-9]{2})(?:[- ]|[)）] ?)[2-8][0-9]{6,7}"
 _SIX = "(?:[23][0-9A-Fa-f]{3}|[Ff][CcDdEe][0-9A-Fa-f]{2}):[0-9A-Fa-f]{0,4}:"  # public, and of one network
 # Second line of a passport's machine readable zone; the check digits of its fields and of the whole.
 _MRZ = "[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]"
@@ -54,7 +54,7 @@ _MRZ = "[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]
 # Whatever a detector below finds, this finds too: it is the one expression that every value is held against.
 _CANDIDATE = "|".join(
     (
-        "(?:^|[^0-9A-Za-z])[A-Za-z]{0,6}[0-9](?:[ ()-]{0,2}[0-9]){10}",
+        "(?:^|[^0-9A-Za-z])[A-Za-z]{0,6}[0-9](?:[ ()（）-]{0,2}[0-9]){10}",
         "[+][1-9]",
         "(?:^|[^0-9A-Za-z])[1-9AGHNY][1-59A-C][0-9]{6}[0-9A-Z]{10}",
         "[0-9]{7}[MFX<][0-9]{7}",
@@ -76,8 +76,9 @@ class Detector:
     """Finds one kind in a column of texts: what `pattern` extracts, if it has the `shape` and the `check` holds.
 
     `of` names the reading that it extracts from: `text` as it is; `glued`, where points between digits are
-    letters; `upper`, the text in upper case. Before `shape` sees what was extracted, `lead` is cut off its
-    beginning and, unless `whole`, everything but letters and digits is taken out.
+    letters; `upper`, the text in upper case. `before` is what the pattern needs in front of the find and is no
+    part of it. Before `shape` sees the find, `lead` is cut off its beginning and, unless it is taken `whole`,
+    everything but letters and digits is taken out.
     """
 
     kind: Kind
@@ -86,6 +87,7 @@ class Detector:
     shape: str
     check: Check | None = None
     lead: str = ""
+    before: str = "^$"
     whole: bool = False
 
 
@@ -146,10 +148,11 @@ DETECTORS = (
     Detector(
         Kind.EMAIL,
         "text",
-        "(?:^|[\\s<(\\[{\"'=:;,/|、。《【\u4e00-\u9fff])[0-9A-Za-z_](?:[0-9A-Za-z._%+-]*[0-9A-Za-z_])?"
+        "(?:^|[\\s<(\\[{\"'=:;,/|、。《【：，；（\u4e00-\u9fff])[0-9A-Za-z_](?:[0-9A-Za-z._%+-]*[0-9A-Za-z_])?"
         "@[0-9A-Za-z](?:[0-9A-Za-z.-]*[0-9A-Za-z])?[.][A-Za-z]{2,}",
         ".*",
         lambda token: ~token.str.contains("[._%+-]{2}"),
+        before="^[^0-9A-Za-z_]",
         whole=True,
     ),
     # Four numbers and points are a device's address, a section's or a version's: v1.2.3.4 is none.
@@ -197,21 +200,34 @@ def suspects(weighed: pl.DataFrame) -> pl.DataFrame:
 
 def found_in_text(weighed: pl.DataFrame) -> Counts:
     """In how many rows each kind is found: of distinct texts (`value`) and how often each occurs (`rows`)."""
-    text = weighed["value"]
-    if text.str.len_bytes().sum() != text.str.len_chars().sum():
-        text = text.str.replace_many(_WIDE, _PLAIN)
+    hits = written(weighed["value"]).unique(("at", "kind"))
+    rows = hits.select("kind", rows=weighed["rows"].gather(hits["at"])).group_by("kind").agg(pl.col("rows").sum())
+    return {Kind(kind): count for kind, count in rows.iter_rows()}
+
+
+def written(texts: pl.Series, kinds: Collection[str] = tuple(Kind)) -> pl.DataFrame:
+    """Everything of these kinds that is found, as `narrowed` texts have it, case aside: place of the text (`at`),
+    `kind`, the words themselves (`token`)."""
+    text = narrowed(texts)
     pointed = text.str.contains("[0-9][.][0-9]").any()
     read = {
         "text": text,
         "glued": text.str.replace_all("([0-9])[.]([0-9])", "${1}d${2}") if pointed else text,
         "upper": text.str.to_uppercase(),
     }
-    tokens = {(by.of, by.pattern): _tokens(read[by.of], by.pattern) for by in DETECTORS}
-    hits: dict[Kind, list[pl.Series]] = {}
-    for detector in DETECTORS:
-        hits.setdefault(detector.kind, []).append(_hit(detector, tokens[detector.of, detector.pattern]))
-    places = {kind: pl.concat(every).unique() for kind, every in hits.items()}
-    return {kind: int(weighed["rows"].gather(at).sum()) for kind, at in places.items() if len(at)}
+    wanted = [detector for detector in DETECTORS if detector.kind in kinds]
+    tokens = {(by.of, by.pattern): _tokens(read[by.of], by.pattern) for by in wanted}
+    return pl.concat([_NOTHING, *(_hits(by, tokens[by.of, by.pattern]) for by in wanted)])
+
+
+_NOTHING = pl.DataFrame(schema={"at": pl.UInt32, "kind": pl.String, "token": pl.String})
+
+
+def narrowed(texts: pl.Series) -> pl.Series:
+    """The texts with ordinary letters and digits for full-width ones."""
+    if texts.str.len_bytes().sum() == texts.str.len_chars().sum():
+        return texts
+    return texts.str.replace_many(_WIDE, _PLAIN)
 
 
 def _tokens(values: pl.Series, pattern: str) -> pl.DataFrame:
@@ -220,17 +236,16 @@ def _tokens(values: pl.Series, pattern: str) -> pl.DataFrame:
     return pl.DataFrame({"at": at, "token": values.gather(at).str.extract_all(pattern)}).explode("token")
 
 
-def _hit(detector: Detector, tokens: pl.DataFrame) -> pl.Series:
-    """Places of the values in which the detector finds something."""
-    token = pl.col("token")
-    if detector.lead:
-        token = token.str.replace(detector.lead, "")
+def _hits(detector: Detector, tokens: pl.DataFrame) -> pl.DataFrame:
+    """What of these tokens the detector means."""
+    token = pl.col("token").str.replace(detector.before, "")
+    bare = token.str.replace(detector.lead, "") if detector.lead else token
     if not detector.whole and detector.pattern != _TOKEN:
-        token = token.str.replace_all("[^0-9A-Za-z\u4e00-\u9fff]", "")
-    shaped = tokens.select("at", token).filter(pl.col("token").str.contains(f"(?s)^(?:{detector.shape})$"))
+        bare = bare.str.replace_all("[^0-9A-Za-z\u4e00-\u9fff]", "")
+    shaped = tokens.select("at", token, bare=bare).filter(pl.col("bare").str.contains(f"(?s)^(?:{detector.shape})$"))
     if detector.check is not None and not shaped.is_empty():
-        shaped = shaped.filter(detector.check(pl.col("token")))
-    return shaped.get_column("at")
+        shaped = shaped.filter(detector.check(pl.col("bare")))
+    return shaped.select("at", pl.lit(str(detector.kind)).alias("kind"), "token")
 
 
 # Whole numbers are read where they are as long as an identifier, and by share: a table of amounts has one that
