@@ -38,6 +38,7 @@ class Scale:
 
 FULL, QUICK = Scale(), Scale(rows=200_000, rounds=1, sample=20_000, warm_up=False)
 Runner = Callable[[], dict[str, Any]]
+LOOK = "in every line but the first: all rows looked through for identifiers, images, templates"
 
 # Contenders by key, and how the tables name them.
 NAMES = {
@@ -103,6 +104,7 @@ def _contenders(
         "readings": _agreement(city, "readings", readings),
     }
     masked, things = worker("masks", people, "people"), worker("masks", readings, "readings")
+    look = worker("look", people, "people")
     duckdb, pandas = worker("duckdb", people), worker("pandas", people, scale.sample)
     server, reader = worker("flight", people), worker("read")
     gate, fetcher = worker("gate", people, "people"), worker("fetch")
@@ -128,6 +130,7 @@ def _contenders(
 
     return {
         "masks": masked.ask,
+        "look": look.ask,
         "duckdb": duckdb.ask,
         "duckdb-plain": lambda: duckdb.ask(hmac_sha256=False),
         "pandas": pandas.ask,
@@ -175,7 +178,19 @@ def _same_masks(people: Path, scale: Scale) -> dict[str, bool]:
 
 
 def _outcomes(rounds: dict[str, list[dict[str, Any]]], scale: Scale) -> dict[str, bool]:
-    whole = ("masks", "duckdb", "duckdb-plain", "flight", "things-masks", "things", "served", "tls", "digest", "keyed")
+    whole = (
+        "masks",
+        "look",
+        "duckdb",
+        "duckdb-plain",
+        "flight",
+        "things-masks",
+        "things",
+        "served",
+        "tls",
+        "digest",
+        "keyed",
+    )
     hashed = [answer for key in ("digest", "keyed", "k", "sha-256", "l") for answer in rounds[key]]
     ordered = {answer["announced"] for key in ("served", "tls", "digest") for answer in rounds[key]}
     shuffled = [answer["content_digest"] for answer in rounds["pull"] + rounds["pull-parquet"]]
@@ -285,6 +300,7 @@ def _table_of_prices(seconds: dict[str, list[float]], cpu: dict[str, float], to_
     before = to_masks["masks"]
     rows = [("masks", NAMES["masks"]), *((key, name) for key, (name, _) in STEPS.items())]
     rows.append(("pull", "the product: + identity, grant, signatures, intent, receipt, acknowledgement, ledger"))
+    rows.append(("look", LOOK))
     for key, name in rows:
         base = to_masks["k"] if key in ("sha-256", "l", "pull") else before
         more = to_masks[key] - base
@@ -294,7 +310,7 @@ def _table_of_prices(seconds: dict[str, list[float]], cpu: dict[str, float], to_
                 f"{statistics.median(seconds[key]):.2f}",
                 f"{cpu[key]:.2f}",
                 f"{to_masks[key]:.2f}",
-                "" if key == "masks" else f"{more:+.2f}",
+                "" if key in ("masks", "look") else f"{more:+.2f}",
             )
         )
         before = to_masks[key]

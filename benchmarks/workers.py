@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Who does the work: module and function that is given the worker's arguments, and gives a function.
 KINDS = {
     "masks": "benchmarks.peers:masks_alone",
+    "look": "benchmarks.peers:looking",
     "duckdb": "benchmarks.peers:duckdb_masks",
     "pandas": "benchmarks.peers:pandas_masks",
     "flight": "benchmarks.peers:flight_server",

@@ -54,6 +54,7 @@ ENDS_TRANSFER = frozenset(
         Reason.PLAN_REFUSED,
         Reason.POLICY_REFUSED,
         Reason.BOUNDS_NOT_MET,
+        Reason.RESIDUAL_IDENTIFIERS,
         Reason.REFRESH_PENDING,
         Reason.DATA_INVALID,
         Reason.SOURCE_UNAVAILABLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,11 +48,15 @@ def wire_schema(plan: Plan) -> pa.Schema:
     return pa.schema([(field.name, arrow_type(str(field.output))) for field in plan.fields])
 
 
-def deal(frame: pl.LazyFrame, rows: Rows, key: ReleaseKey, *, source: str) -> None:
-    """Collect a masked frame batch by batch into the spool, each batch dealt into buckets."""
+Look = Callable[[pl.DataFrame], None]  # at every batch of masked rows, before it goes anywhere
+
+
+def deal(frame: pl.LazyFrame, rows: Rows, key: ReleaseKey, look: Look, *, source: str) -> None:
+    """Collect a masked frame batch by batch into the spool, each batch looked at and dealt into buckets."""
     stream = key.stream("buckets")
 
     def take(batch: pl.DataFrame) -> None:
+        look(batch)
         arrow = _arrow(batch)
         indexes, bounds = order.deal(stream, arrow.num_rows)
         rows.add(arrow, indexes, bounds)
@@ -196,8 +200,9 @@ class Cutter:
 class Streamer:
     """Writes rows into parts as they come, in the source's order: for data about no person."""
 
-    def __init__(self, schema: pa.Schema, digest: ContentDigest, folder: Path, part_bytes: int) -> None:
-        self._schema, self._digest, self._folder, self._part_bytes = schema, digest, folder, part_bytes
+    def __init__(self, schema: pa.Schema, digest: ContentDigest, look: Look, folder: Path, part_bytes: int) -> None:
+        self._schema, self._digest, self._look = schema, digest, look
+        self._folder, self._part_bytes = folder, part_bytes
         self._file: pa.OSFile | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
         self._bytes = 0
@@ -213,6 +218,7 @@ class Streamer:
         return [PartFile(path, found.rows, found.digest) for path, found in self._parts]
 
     def _take(self, batch: pl.DataFrame) -> None:
+        self._look(batch)
         arrow = _arrow(batch).cast(self._schema)
         with room(self._folder.name):
             if self._writer is None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import polars as pl
 import polars_hash as plh
 
+from connectors.redacting import redact
 from contracts import techniques as t
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError
@@ -374,6 +375,7 @@ _PLAIN: dict[type[t.Technique], Callable[[Any, pl.Expr, DType], pl.Expr]] = {
     t.DatePart: _date_part,
     t.Prefix: _prefix,
     t.Hierarchy: _hierarchy,
+    t.Redact: redact,
 }
 
 # Importing the plugin registers `Expr.chash`.

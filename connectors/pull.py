@@ -54,6 +54,7 @@ OF_THE_DEPARTMENT = frozenset(
         Reason.PLAN_REFUSED,
         Reason.DATA_INVALID,
         Reason.BOUNDS_NOT_MET,
+        Reason.RESIDUAL_IDENTIFIERS,
         Reason.SOURCE_UNAVAILABLE,
         Reason.CONTRACT_INVALID,
     }

@@ -22,7 +22,7 @@ from contracts.instants import duration
 from contracts.plan import Plan
 
 # What follows from the plan and the rows alone, so that another look finds the same.
-LASTING = frozenset({Reason.BOUNDS_NOT_MET, Reason.DATA_INVALID, Reason.REFRESH_PENDING})
+LASTING = frozenset({Reason.BOUNDS_NOT_MET, Reason.RESIDUAL_IDENTIFIERS, Reason.DATA_INVALID, Reason.REFRESH_PENDING})
 
 
 class Refusals:

@@ -19,6 +19,7 @@ from connectors.masking import masked
 from connectors.missed import missed
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
+from connectors.residual import Finding, Inspector
 from connectors.scope import in_scope
 from connectors.sources.base import Source, explaining
 from contracts.papers import Certificate
@@ -46,8 +47,9 @@ class DryRun:
     was suppressed, `k_met` and `l_met` what holds after; 0 where no class is left. `highest_risk` and
     `mean_risk` are theta, 1 / entities of a class, after suppression; `certificate` is what a receipt
     would say, with the spread of every sensitive field. `uniques_before` is the share of entities that
-    were alone in a class before. `columns` are the quasi-identifiers
-    worst first. `sample` are at most ten rows as they would leave. Without bounds (data about no person)
+    were alone in a class before. `columns` are the quasi-identifiers worst first. `findings` is what no mask
+    removed. `sample` are at most ten rows as they would leave, without the values of columns in which
+    something was found. Without bounds (data about no person)
     the figures on classes are 0. `exact` false: counting stopped at the bounds.
     """
 
@@ -70,6 +72,7 @@ class DryRun:
     certificate: Certificate | None
     exact: bool
     columns: tuple[ColumnEffect, ...]
+    findings: tuple[Finding, ...]
     sample: pl.DataFrame
 
 
@@ -85,17 +88,17 @@ def dry_run(
 ) -> DryRun:
     """Mask, measure and suppress as `release.make` would, under passing keys; serve nothing.
 
-    `spool` is a folder of its own, gone afterwards; `tell` hears of each stage. Raises what
-    `release.make` raises, but never BOUNDS_NOT_MET: that is what the figures are for.
+    `spool` is a folder of its own, gone afterwards; `tell` hears of each stage. Raises what `release.make`
+    raises, but never BOUNDS_NOT_MET or RESIDUAL_IDENTIFIERS: that is what figures and findings are for.
     """
     spools.prepare(spool)
     key = ReleaseKey(entropy(32), "dry-run")
-    rows = spools.Rows(spool / "rows", memory_limit=memory_limit)
+    rows, inspector = spools.Rows(spool / "rows", memory_limit=memory_limit), Inspector(plan)
     try:
         places = privacy.layout(plan, every=True) if plan.entity is not None else None
         tell("reading and masking every row")
         with explaining(source, plan.read):
-            _spool(plan, source, rows, key, places, entropy)
+            _spool(plan, source, rows, key, places, inspector, entropy)
         verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
         columns: tuple[ColumnEffect, ...] = ()
         if places is not None:
@@ -104,7 +107,11 @@ def dry_run(
             verdict = _measured(plan, rows, places, exact)
             tell("trying it without each quasi-identifier")
             columns = _columns(plan, rows, places, exact)
-        return _outcome(plan, verdict, columns, _sample(plan, rows, verdict, key, spool), places)
+        found = inspector.findings
+        sample = _sample(plan, rows, verdict, key, spool).with_columns(
+            pl.lit(None).cast(pl.String).alias(name) for name in {finding.column for finding in found}
+        )
+        return _outcome(plan, verdict, columns, found, sample, places)
     finally:
         rows.close()
         shutil.rmtree(spool, ignore_errors=True)
@@ -116,6 +123,7 @@ def _spool(
     rows: spools.Rows,
     key: ReleaseKey,
     places: Layout | None,
+    inspector: Inspector,
     entropy: Callable[[int], bytes],
 ) -> None:
     secrets = passing_secrets(entropy)
@@ -129,7 +137,7 @@ def _spool(
         )
     making.check_schema(frame, making.wire_schema(plan), source=source.name)
     with spools.room("dry-run"):
-        making.deal(frame, rows, key, source=source.name)
+        making.deal(frame, rows, key, inspector.inspect, source=source.name)
     making.check_some(rows.count, source.name)
 
 
@@ -170,11 +178,16 @@ def _sample(plan: Plan, rows: spools.Rows, verdict: Verdict, key: ReleaseKey, sp
 
 
 def _outcome(
-    plan: Plan, verdict: Verdict, columns: tuple[ColumnEffect, ...], sample: pl.DataFrame, places: Layout | None
+    plan: Plan,
+    verdict: Verdict,
+    columns: tuple[ColumnEffect, ...],
+    found: tuple[Finding, ...],
+    sample: pl.DataFrame,
+    places: Layout | None,
 ) -> DryRun:
     allowed = privacy.allowed(plan)
     return DryRun(
-        passes=places is None or not missed(plan, verdict),
+        passes=(places is None or not missed(plan, verdict)) and not found,
         rows_in=verdict.rows_in,
         rows_suppressed=verdict.rows_suppressed,
         share=verdict.share,
@@ -193,5 +206,6 @@ def _outcome(
         certificate=privacy.certificate(plan, verdict) if places else None,
         exact=verdict.exact,
         columns=columns,
+        findings=found,
         sample=sample,
     )

@@ -27,6 +27,7 @@ from connectors.masking import MaskingSecrets, masked
 from connectors.order import ReleaseKey
 from connectors.privacy import Measure, Verdict
 from connectors.rehearsal import ColumnEffect, DryRun, dry_run
+from connectors.residual import Inspector
 from connectors.scope import in_scope
 from connectors.sources.base import Source, explaining
 from contracts.dtypes import Schema
@@ -100,7 +101,8 @@ def make(
 ) -> Release:
     """Make a release of a plan in its own folder `spool`.
 
-    1. Scan the columns that the plan needs, keep the rows in scope, mask them, once.
+    1. Scan the columns that the plan needs, keep the rows in scope, mask them, once. Every masked row is
+       looked through for identifiers and images that no mask removed; one is enough to refuse the release.
     2. Rows about persons are spooled in keyed order and measured; classes that miss a bound are
        suppressed within the contract's limit, or the release is refused.
     3. What remains is cut into parts and digested.
@@ -108,8 +110,8 @@ def make(
     Up to `memory_limit` bytes of masked rows are held in memory, more are spooled to disk. Up to
     `exact_rows` rows are counted exactly; beyond, counting stops at the bound ("at least").
 
-    Raises BOUNDS_NOT_MET (its metadata are for the department only), DATA_INVALID, SOURCE_UNAVAILABLE,
-    PLAN_REFUSED, SPOOL_FULL, CONFIG_UNSAFE, STATE_WRONG. The folder is gone then.
+    Raises RESIDUAL_IDENTIFIERS and BOUNDS_NOT_MET (their metadata are for the department only), DATA_INVALID,
+    SOURCE_UNAVAILABLE, PLAN_REFUSED, SPOOL_FULL, CONFIG_UNSAFE, STATE_WRONG. The folder is gone then.
     """
     spools.prepare(spool)
     work = _Work(plan, source, secrets, spool, release_id, clock(), hash, memory_limit, part_bytes, exact_rows)
@@ -163,9 +165,12 @@ class _Work:
         masks = self.secrets.of_release(self.release_id)
         frame = masked(in_scope(self.source.scan(self.plan.read), self.plan), self.plan, masks)
         making.check_schema(frame, schema, source=self.source.name)
-        parts = making.Streamer(schema, digest, self.folder, self.part_bytes).run(frame, source=self.source.name)
+        inspector = Inspector(self.plan)
+        streamer = making.Streamer(schema, digest, inspector.inspect, self.folder, self.part_bytes)
+        parts = streamer.run(frame, source=self.source.name)
         rows = sum(part.rows for part in parts)
         making.check_some(rows, self.source.name)
+        inspector.check()
         return self._release(parts, digest, rows_in=rows, bounds=None, order="source")
 
     def persons(self) -> Release:
@@ -180,11 +185,12 @@ class _Work:
         else:
             frame = privacy.with_hashes(scoped, self.plan, masks, places, key)
         making.check_schema(frame, schema, source=self.source.name)
-        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit)
+        rows, inspector = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit), Inspector(self.plan)
         try:
             with spools.room(self.release_id):
-                making.deal(frame, rows, key, source=self.source.name)
+                making.deal(frame, rows, key, inspector.inspect, source=self.source.name)
             making.check_some(rows.count, self.source.name)
+            inspector.check()
             bounds, verdict = None, Verdict(rows.count, alive=[None] * rows.batch_count)
             if places is not None:
                 verdict = self._measured(rows, places, key)

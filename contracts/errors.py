@@ -16,7 +16,8 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why something was refused or failed. `TRAITS` holds the code, the exit code and the remedy."""
+    """Why something was refused or failed. `TRAITS` holds the code, the exit code and the remedy. New ones
+    stand last: their places are numbers on the wire."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     DEADLINE_REQUIRED = "DEADLINE_REQUIRED"
@@ -66,6 +67,7 @@ class Reason(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
+    RESIDUAL_IDENTIFIERS = "RESIDUAL_IDENTIFIERS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ TRAITS: Mapping[Reason, Traits] = {
     Reason.GRANT_USED: Traits("PERMISSION_DENIED", _AUTH, "this part was already served under this grant", "resume the transfer for missing parts"),
     Reason.PLAN_REFUSED: Traits("FAILED_PRECONDITION", _NO, "the agreement cannot be carried out on this data", "every violation is listed; the department mends contract or source"),
     Reason.BOUNDS_NOT_MET: Traits("FAILED_PRECONDITION", _NO, "the re-identification bounds were not met", "the department sees the figures; ask for coarser fields"),
+    Reason.RESIDUAL_IDENTIFIERS: Traits("FAILED_PRECONDITION", _NO, "the rows hold identifiers or images that no mask removes", "the department sees columns, kinds and counts, and masks them; contract test shows the same"),
     Reason.REFRESH_PENDING: Traits("FAILED_PRECONDITION", _LATER, "a release of this dataset still stands for you, and another one could be subtracted from it", "pull again when the contract's refresh interval is over"),
     Reason.SOURCE_UNAVAILABLE: Traits("UNAVAILABLE", _LATER, "the department's source cannot be read", "tell the department; repeat later", retryable=True),
     Reason.SPOOL_FULL: Traits("RESOURCE_EXHAUSTED", _LATER, "the gateway has no room for the release", "tell the department; repeat later", retryable=True),

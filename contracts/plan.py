@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from contracts import canonical, plan_rules, plan_types
+from contracts import canonical, plan_rules, plan_types, residual
 from contracts.agreement import Agreement
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError, Violation, nearest
@@ -54,9 +54,9 @@ def terms_for(contract: Contract, purpose: str) -> PlanTerms:
     return PlanTerms(purpose=purpose, fields=tuple(found.fields) if found else ())
 
 
-class PlannedField(Struct, frozen=True, kw_only=True):
+class PlannedField(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One column that is sent: its mask with every default written out, the type read and the type
-    sent."""
+    sent. `may_hold` names what detectors may find in it (`contracts.residual`), by what the contract says."""
 
     name: str
     technique: AnyTechnique
@@ -64,6 +64,7 @@ class PlannedField(Struct, frozen=True, kw_only=True):
     output: DType
     identifiability: Identifiability
     tier: Tier
+    may_hold: tuple[str, ...] = ()
 
     @property
     def treatment(self) -> FieldTreatment:
@@ -187,6 +188,7 @@ def _case(terms: PlanTerms, contract: Contract, standard: Standard) -> plan_rule
 
 def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) -> Plan:
     judged = case.purpose.effectiveness
+    persons = plan_rules.about_persons(case.contract)
     sent = tuple(
         PlannedField(
             name=field.name,
@@ -195,6 +197,7 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
             output=settled.produces(schema[field.name]),
             identifiability=field.identifiability,
             tier=field.classification,
+            may_hold=residual.excused(field, settled, about_persons=persons),
         )
         for field, mask in case.sent
         for settled in (plan_types.settled(case, mask, schema[field.name], schema),)

@@ -80,15 +80,16 @@ def pseudonyms(case: Case) -> tuple[str, ...]:
     indirect identifier, and an indirect identifier that is kept and not unique a row. Where there is
     one, k is composite."""
     quasi = quasi_identifiers(case)
-
-    def joins(field: Field, mask: AnyTechnique) -> bool:
-        return mask.joinable or (mask.id == "keep" and not field.unique)
-
     return tuple(
         field.name
         for field, mask in case.sent
         if field.identifiability in _PERSON and field.name not in quasi and joins(field, mask)
     )
+
+
+def joins(field: Field, mask: AnyTechnique) -> bool:
+    """Whether equal values of that field join rows under that mask: made for it, or values pass."""
+    return mask.joinable or (mask.strength == 0 and not field.unique)
 
 
 def violations(case: Case) -> tuple[Violation, ...]:

@@ -49,15 +49,20 @@ class Tried:
         if self.run is None or self.run.passes:
             return tuple(str(violation) for violation in self.violations)
         run = self.run
+        found = tuple(f"{finding}: mask the column, or take it out of the purpose" for finding in run.findings)
         if run.rows_suppressed >= run.rows_in:
-            return ("no row would be left: coarser masks, or fewer fields, make larger classes",)
-        if run.share <= run.max_suppression and run.certificate is not None:
-            found = run.certificate
+            return (*found, "no row would be left: coarser masks, or fewer fields, make larger classes")
+        if run.share <= run.max_suppression:
+            judged = run.certificate
+            if judged is None or judged.risk_required is None or judged.risk <= judged.risk_required:
+                return found
             return (
-                f"the overall risk R is {found.risk:.4f}, allowed is {found.risk_required}: coarser masks on the "
+                *found,
+                f"the overall risk R is {judged.risk:.4f}, allowed is {judged.risk_required}: coarser masks on the "
                 "worst columns, or fewer fields, make larger classes",
             )
         return (
+            *found,
             f"the bounds hold only without {run.share:.2%} of the rows, allowed is {run.max_suppression:.0%}: coarser "
             "masks on the worst columns, or fewer fields, make larger classes",
         )
@@ -101,6 +106,9 @@ class Tried:
             "lMet": run.l_met if run else {},
             "uniquesBefore": run.uniques_before if run else 0,
             "effectiveness": msgspec.to_builtins(run.certificate) if run else None,
+            "findings": [{"column": f.column, "kind": str(f.kind), "rows": f.rows} for f in run.findings]
+            if run
+            else [],
             "worstColumns": [c.name for c in run.columns] if run else [],
             "sample": run.sample.rows(named=True) if run else [],
         }

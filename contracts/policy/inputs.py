@@ -261,7 +261,7 @@ def _groups(fields: Iterable[tuple[str, Tier, Identifiability, AnyTechnique]]) -
 
 def treatment(mask: AnyTechnique) -> str:
     """What a mask does, in the policy's words: kept, encrypted, removed, pseudonym or coarsened."""
-    if mask.id == "keep":
+    if mask.strength == 0:
         return "kept"
     if mask.reversible:
         return "encrypted"

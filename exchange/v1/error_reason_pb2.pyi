@@ -120,6 +120,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """CANCELLED: the caller gave up. Remedy: repeat."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 48
     """INTERNAL: our own fault. Remedy: report the request id."""
+    ERROR_REASON_RESIDUAL_IDENTIFIERS: _ErrorReason.ValueType  # 49
+    """FAILED_PRECONDITION: the rows hold identifiers or images that no mask removes. Remedy: the department sees columns, kinds and counts, and masks them; contract test shows the same."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every `google.rpc.ErrorInfo.reason` (there without the prefix ERROR_REASON_)."""
@@ -222,4 +224,6 @@ ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 47
 """CANCELLED: the caller gave up. Remedy: repeat."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 48
 """INTERNAL: our own fault. Remedy: report the request id."""
+ERROR_REASON_RESIDUAL_IDENTIFIERS: ErrorReason.ValueType  # 49
+"""FAILED_PRECONDITION: the rows hold identifiers or images that no mask removes. Remedy: the department sees columns, kinds and counts, and masks them; contract test shows the same."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

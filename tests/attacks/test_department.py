@@ -7,7 +7,9 @@ sent and reported, everybody concerned can hold against it.
 
 from __future__ import annotations
 
+import base64
 import functools
+import json
 import os
 import time
 import uuid
@@ -354,6 +356,50 @@ def test_counts_rows_as_persons(attacked: Attacked) -> None:
         offer = functools.partial(publish, attacked.city.exchange("archivist"), document, signing_key(attacked))
         error = refused(offer, Reason.CONTRACT_INVALID)
         assert {violation.code for violation in error.violations} & {"ENTITY_IS_ROW", "ENTITY_WRONG"}
+
+
+def test_lets_identifiers_slip_through(attacked: Attacked, tmp_path: Path) -> None:
+    """A clerk typed a citizen's id into the notes, a program put a photo into the remarks: columns that the
+    contract keeps and calls harmless. Neither leaves, and no message quotes it; what is mended leaves."""
+    city, consumer, keeper = attacked.city, attacked.city.exchange("analyst"), attacked.city.exchange("archivist")
+    column = "      - {name: %s, logicalType: string, classification: internal, customProperties: [%s]}\n"
+    declared = "".join(column % (name, "{property: identifiability, value: none}") for name in ("notes", "remark"))
+    text = archives.contract("letters").decode().replace("team:\n", declared + "team:\n", 1)
+    kept = "          since: {mask: keep}\n"
+    document = text.replace(kept, kept + "          notes: {mask: keep}\n          remark: {mask: keep}\n").encode()
+    citizen, photo = (
+        "11010519491231002X",
+        base64.b64encode(b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(range(256))).decode(),
+    )
+    plain = people(400).with_columns(notes=pl.lit("nothing to add"), remark=pl.lit(None, dtype=pl.String))
+    source = tmp_path / "letters.parquet"
+
+    def hidden(name: str, value: str) -> pl.DataFrame:
+        return plain.with_columns(pl.when(pl.col("score") == 31).then(pl.lit(value)).otherwise(name).alias(name))
+
+    bad = {
+        "found.notes.national-id": hidden("notes", f"his mother, {citizen}, called"),
+        "found.remark.image": hidden("remark", photo),
+    }
+    plain.write_parquet(source)
+    city.publish("archivist", document, source, gateway=ARCHIVE)
+    deal = city.agree("analyst", f"{OFFICE}/letters", "planning", approvers=["archivist"])
+    for found, rows in bad.items():
+        rows.write_parquet(source)
+        error = refused(
+            lambda: consumer.pull(deal, to=tmp_path / "letters-pulled.parquet"), Reason.RESIDUAL_IDENTIFIERS
+        )
+        transfer = city.settle("analyst", next(consumer.transfers(deal, 1)).name, "REFUSED").name
+        told = keeper.transfer(transfer).as_json()
+        assert json.loads(told["failure_detail"])[found] == "1"
+        shown = [consumer.transfer(transfer).as_json(), [entry.as_json() for entry in consumer.entries(transfer)]]
+        assert "notes" not in f"{error} {json.dumps(shown)}"
+        everything = "\n".join((str(error), json.dumps([shown, told]), city.log(ARCHIVE), city.log("exchange")))
+        assert citizen not in everything
+        assert photo[:40] not in everything
+        assert not (tmp_path / "letters-pulled.parquet").exists()
+    plain.write_parquet(source)
+    assert consumer.pull(deal).frame().height == 400
 
 
 def test_receipt_says_what_was_counted(sent: Sent) -> None:

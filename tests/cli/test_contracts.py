@@ -84,6 +84,14 @@ def test_a_rehearsal_that_fails_says_why(still: Commands, data: Path, tmp_path: 
     assert "purpose transport-planning: FAILS" in said.out
     assert "no row would be left" in said.out
     assert "hospital_code" in said.out.split("worst columns")[1].splitlines()[0]
+    held = tmp_path / "held.parquet"
+    pl.read_parquet(data).with_columns(hospital_code=pl.lit("see 11010519491231002X")).write_parquet(held)
+    words = ("contract", "test", CONTRACT, "--data", held, "--purpose", "transport-planning")
+    said = still(*words, code=5)
+    assert "hospital_code: national-id in 4,000 rows: mask the column, or take it out of the purpose" in said.out
+    assert "11010519491231002X" not in said.out
+    found = still(*words, "--output", "json", code=5).json
+    assert found[0]["findings"] == [{"column": "hospital_code", "kind": "national-id", "rows": 4000}]
     drifted = tmp_path / "drifted.parquet"
     pl.read_parquet(data).drop("hospital_code").write_parquet(drifted)
     said = still("contract", "test", CONTRACT, "--data", drifted, "--purpose", "transport-planning", code=5)

@@ -142,6 +142,7 @@ MASKS: list[Words] = [
     {"mask": "hierarchy", "table": {"17": ["teens"], "abc": ["letters"]}},
     {"mask": "geo_round", "decimals": 1},
     {"mask": "rare", "min_count": 2},
+    {"mask": "redact", "dictionaries": {"letters": ["abc"]}},
 ]
 
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))

@@ -76,6 +76,17 @@ def test_the_same_rows_are_refused_at_once_and_reported_with_the_same_figures(ga
     assert others == [first, first]
 
 
+def test_rows_with_identifiers_are_refused_at_once_too(gate: Gate, looks: Looks) -> None:
+    held = visits(gate.folder / "visits.parquet").with_columns(hospital_code=pl.lit("see 11010519491231002X"))
+    held.write_parquet(gate.folder / "visits.parquet")
+    for _ in range(2):
+        assert (pulled(gate), looks.count) == ("RESIDUAL_IDENTIFIERS", 1)
+    until(lambda: len(gate.exchange.refusals) == 2)
+    first, second = gate.exchange.refusals.values()
+    assert first == second
+    assert first[1]["found.hospital_code.national-id"] == str(held.height)
+
+
 def test_a_restart_forgets_nothing(gate: Gate, looks: Looks) -> None:
     pulled(gate)
     gate.stop()

@@ -38,6 +38,7 @@ MASKS: dict[str, dict[str, Any]] = {
     "geo_round": {"decimals": 1},
     "rare": {"min_count": 20},
     "random_id": {},
+    "redact": {},
 }
 
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import dtypes as d
-from contracts import technique, technique_classes, technique_hide, technique_numbers, techniques
+from contracts import technique, technique_classes, technique_hide, technique_numbers, technique_redact, techniques
 from contracts.canonical import canonical
 from contracts.errors import Reason, SluicegateError
 from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
-WORDS += " hierarchy geo_round rare"  # One of each, by its words in a contract.
+WORDS += " hierarchy geo_round rare redact"  # One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
     "drop": {},
@@ -34,10 +34,13 @@ SAMPLES: dict[str, dict[str, object]] = {
     "hierarchy": {"table": {"J10": ["flu", "respiratory"]}, "level": 2},
     "geo_round": {"decimals": 2},
     "rare": {"min_count": 20},
+    "redact": {"detectors": ["phone", "email"], "dictionaries": {"ward": ["East Wing"]}},
 }
 
 
-@pytest.mark.parametrize("module", [technique, technique_hide, technique_numbers, technique_classes, techniques])
+@pytest.mark.parametrize(
+    "module", [technique, technique_hide, technique_numbers, technique_classes, technique_redact, techniques]
+)
 def test_examples_in_the_docstrings_hold(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]
     assert failed == 0
