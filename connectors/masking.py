@@ -15,15 +15,8 @@ from typing import Any, cast
 
 import polars as pl
 
-from connectors.mask_expressions import (
-    DIGITS,
-    ROW_NUMBER,
-    MaskingSecrets,
-    expression,
-    normalised,
-    polars_type,
-    wire_clean,
-)
+from connectors.mask_expressions import expression
+from connectors.mask_values import DIGITS, ROW_NUMBER, MaskingSecrets, normalised, polars_type, wire_clean
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
