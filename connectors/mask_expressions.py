@@ -76,6 +76,14 @@ def _partial(mask: t.Partial, column: pl.Expr, _: DType) -> pl.Expr:
     return pl.when(length >= mask.shortest).then(shown).when(value.is_not_null()).then(hidden)
 
 
+def _regex(mask: t.Regex, column: pl.Expr, _: DType) -> pl.Expr:
+    # What a value loses is what is in it and not in the copy in which matches leave only their groups.
+    left = column.str.replace_all(mask.pattern, mask.brought_back).str.len_chars().cast(pl.Int64)
+    masked = column.str.replace_all(mask.pattern, mask.replacement)
+    lost = column.str.len_chars().cast(pl.Int64) - left
+    return pl.when(lost >= mask.min_masked).then(masked).when(column.is_not_null()).then(pl.lit(mask.other))
+
+
 def _hmac(mask: t.Hmac, column: pl.Expr, secrets: MaskingSecrets) -> pl.Expr:
     value = (
         normalised(column)
@@ -174,4 +182,5 @@ _PLAIN: dict[type[t.Technique], Callable[[Any, pl.Expr, DType], pl.Expr]] = {
     t.DatePart: _date_part,
     t.Prefix: _prefix,
     t.Hierarchy: _hierarchy,
+    t.Regex: _regex,
 }

@@ -19,7 +19,7 @@ from connectors.mask_expressions import expression
 from connectors.mask_values import DIGITS, ROW_NUMBER, MaskingSecrets, normalised, polars_type, wire_clean
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
-from contracts.plan import Plan
+from contracts.plan import Plan, PlannedField
 
 __all__ = ["MaskingSecrets", "expressions", "masked", "normalised", "polars_type", "self_test", "wire_clean"]
 
@@ -38,6 +38,7 @@ def expressions(plan: Plan, secrets: MaskingSecrets) -> list[pl.Expr]:
     random ids, the row numbers that `masked` adds."""
     for field in plan.fields:
         _check_zone(field.technique)
+        _check_pattern(field)
     return [expression(field, secrets, plan.entity) for field in plan.fields]
 
 
@@ -47,7 +48,7 @@ def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: 
     `beside` are further columns for the gateway's own use (the entity, to count it), computed from the
     unmasked frame, put after the columns that leave, and not cleaned.
 
-    Raises PLAN_REFUSED for a time zone that the engine does not know, CONFIG_UNSAFE for a key that is
+    Raises PLAN_REFUSED for a time zone or a pattern that the engine does not know, CONFIG_UNSAFE for a key that is
     not 64 hexadecimal digits. What the data itself forbids surfaces when the frame is collected.
     """
     others = list(beside)
@@ -70,6 +71,19 @@ def _check_zone(mask: t.Technique) -> None:
     except pl.exceptions.PolarsError:
         raise SluicegateError(
             Reason.PLAN_REFUSED, f"the gateway knows no time zone {zone!r}; state an IANA name"
+        ) from None
+
+
+def _check_pattern(field: PlannedField) -> None:
+    """The contract was read without this engine, which alone knows what it can carry out."""
+    if not isinstance(field.technique, t.Regex):
+        return
+    try:
+        pl.Series([""]).str.replace_all(field.technique.pattern, field.technique.replacement)
+    except pl.exceptions.PolarsError as error:
+        why = str(error).partition("This error")[0].strip().rpartition("error: ")[2][:80]
+        raise SluicegateError(
+            Reason.PLAN_REFUSED, f"the pattern of {field.name} cannot be carried out: {why}; state another"
         ) from None
 
 

@@ -18,6 +18,7 @@ from contracts.technique import Family, Technique
 from contracts.technique_classes import DatePart, Hierarchy, Prefix, Rare, Truncate
 from contracts.technique_hide import Constant, Drop, Hmac, Keep, Null, Partial, Period, RandomId
 from contracts.technique_numbers import Bucket, Clip, GeoRound, Round
+from contracts.technique_regex import Regex
 
 __all__ = [
     "ALL",
@@ -38,6 +39,7 @@ __all__ = [
     "Prefix",
     "RandomId",
     "Rare",
+    "Regex",
     "Round",
     "Technique",
     "Truncate",
@@ -61,6 +63,7 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
     Hierarchy,
     GeoRound,
     Rare,
+    Regex,
 ]
 
 # Technique id -> class: everything this version can do to a field.

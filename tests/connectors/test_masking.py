@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -137,6 +138,7 @@ MASKS: list[Words] = [
     {"mask": "hierarchy", "table": {"17": ["teens"], "abc": ["letters"]}},
     {"mask": "geo_round", "decimals": 1},
     {"mask": "rare", "min_count": 2},
+    {"mask": "regex", "pattern": "^(.).*?[0-9]", "replacement": "${1}#"},
 ]
 
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))
@@ -250,6 +252,9 @@ IRREVERSIBLE = [
     {"mask": "hierarchy", "table": {"x": ["y"]}},
     {"mask": "prefix", "length": 4},
     {"mask": "rare", "min_count": 1000},
+    {"mask": "regex", "pattern": "[0-9]+", "replacement": ""},
+    {"mask": "regex", "pattern": "^(.*)(.)(.*)$", "replacement": "${3}${2}${1}"},
+    {"mask": "regex", "pattern": "^(.)(.*?)([0-9])?$", "replacement": "${1}-${3}", "min_masked": 1},
 ]
 
 
@@ -281,6 +286,35 @@ def test_partial_hides_enough_of_every_value_and_never_passes_a_short_one(
             middle = "*" * (len(before) - first - last)
             assert after == before[:first] + middle + before[len(before) - last :]
             assert len(middle) >= least
+
+
+@quick
+@given(values=st.lists(st.text("ab1@é王", max_size=20), max_size=10), least=st.integers(1, 6))
+def test_a_pattern_takes_enough_of_every_value_or_the_value_goes_whole(values: list[str], least: int) -> None:
+    words: Words = {"mask": "regex", "pattern": "(a)|b+|王", "replacement": "<${1}>", "min_masked": least}
+    for before, after in zip(values, mask(list(values), words, d.STRING).to_list(), strict=True):
+        lost = before.count("b") + before.count("王")
+        expected = re.sub("(a)|b+|王", lambda found: f"<{found[1] or ''}>", before)
+        assert after == (expected if lost >= least else "other")
+
+
+def test_a_pattern_that_brings_everything_back_hides_nothing_so_the_value_goes_whole() -> None:
+    words = {"mask": "regex", "pattern": "^(.{4})(.*)$", "replacement": "${2}${1}", "min_masked": 1}
+    assert mask(["13800138000", "x", None], words, d.STRING).to_list() == ["other", "other", None]
+    domain = {"mask": "regex", "pattern": "^[^@]+", "replacement": "***"}
+    assert mask(["first.last@example.org", "me@example.org", "nobody"], domain, d.STRING).to_list() == [
+        "***@example.org", "other", "***",
+    ]  # fmt: skip
+    assert mask(["王小明 a", "ab"], {"mask": "regex", "pattern": "\\p{Han}+", "replacement": "", "min_masked": 2},
+                d.STRING).to_list() == [" a", "other"]  # fmt: skip
+
+
+def test_a_pattern_that_only_the_engine_refuses_is_refused_before_any_row() -> None:
+    for pattern in ("(?:[a-z]{500}){1000}", "\\p{Nowhere}+"):
+        with pytest.raises(SluicegateError) as caught:
+            mask(["secret"], {"mask": "regex", "pattern": pattern, "replacement": ""}, d.STRING)
+        assert caught.value.reason is Reason.PLAN_REFUSED
+        assert "the pattern of v cannot be carried out" in str(caught.value)
 
 
 def test_partial_of_a_very_long_value_hides_its_end_too() -> None:

@@ -38,6 +38,7 @@ MASKS: dict[str, dict[str, Any]] = {
     "geo_round": {"decimals": 1},
     "rare": {"min_count": 20},
     "random_id": {},
+    "regex": {"pattern": "^[^@]+", "replacement": "***"},
 }
 
 
@@ -171,6 +172,12 @@ def test_a_mask_that_leaves_too_few_candidates() -> None:
     assert not floors(phone, mask("partial", keep_first=5, keep_last=5, min_masked=4))
     id_ = field(Tier.SEMI_PRIVATE, Identifiability.DIRECT, "national-id")
     assert floors(id_, mask("partial", keep_first=6, keep_last=4)) == ["candidates"]
+
+
+def test_what_a_pattern_leaves_of_a_fixed_shape_cannot_be_counted() -> None:
+    for category in ("phone", "plate"):
+        assert floors(field(Tier.SEMI_PRIVATE, Identifiability.DIRECT, category), mask("regex")) == ["candidates"]
+    assert not floors(field(Tier.SEMI_PRIVATE, Identifiability.DIRECT, "email"), mask("regex"))
 
 
 @given(st.integers(0, 32), st.integers(0, 32), st.sampled_from(sorted(STANDARD.categories)))

@@ -10,13 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import dtypes as d
-from contracts import technique, technique_classes, technique_hide, technique_numbers, techniques
+from contracts import (
+    technique,
+    technique_classes,
+    technique_hide,
+    technique_numbers,
+    technique_regex,
+    techniques,
+)
 from contracts.canonical import canonical
 from contracts.errors import Reason, SluicegateError
 from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
-WORDS += " hierarchy geo_round rare"  # One of each, by its words in a contract.
+WORDS += " hierarchy geo_round rare regex"
+# One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
     "drop": {},
@@ -34,10 +42,14 @@ SAMPLES: dict[str, dict[str, object]] = {
     "hierarchy": {"table": {"J10": ["flu", "respiratory"]}, "level": 2},
     "geo_round": {"decimals": 2},
     "rare": {"min_count": 20},
+    "regex": {"pattern": "^([^@])[^@]*@", "replacement": "${1}***@", "min_masked": 2, "other": "hidden"},
 }
 
 
-@pytest.mark.parametrize("module", [technique, technique_hide, technique_numbers, technique_classes, techniques])
+MODULES = [technique, technique_hide, technique_numbers, technique_classes, technique_regex, techniques]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_in_the_docstrings_hold(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]
     assert failed == 0
@@ -116,6 +128,19 @@ def wrong(value: object) -> dict[str, str]:
         ({"mask": "hierarchy", "table": {}}, "table", "1 to 10000"),
         ({"mask": "geo_round", "decimals": 5}, "decimals", "0 to 4"),
         ({"mask": "rare", "min_count": 1}, "min_count", "from 2"),
+        ({"mask": "regex", "pattern": "x", "replacement": "y" * 65}, "replacement", "at most 64"),
+        ({"mask": "regex", "pattern": "", "replacement": ""}, "pattern", "1 to 200"),
+        ({"mask": "regex", "pattern": "x" * 201, "replacement": ""}, "pattern", "1 to 200"),
+        ({"mask": "regex", "pattern": "x*", "replacement": ""}, "pattern", "empty text"),
+        ({"mask": "regex", "pattern": "a(", "replacement": ""}, "pattern", "no regular expression"),
+        ({"mask": "regex", "pattern": "(?=x)x", "replacement": ""}, "pattern", "look-around"),
+        ({"mask": "regex", "pattern": "(?<!x)x", "replacement": ""}, "pattern", "look-around"),
+        ({"mask": "regex", "pattern": "(x)\\1", "replacement": ""}, "pattern", "back-references"),
+        ({"mask": "regex", "pattern": "(?P<a>x)(?P=a)", "replacement": ""}, "pattern", "look-around"),
+        ({"mask": "regex", "pattern": "x++", "replacement": ""}, "pattern", "possessive"),
+        ({"mask": "regex", "pattern": "[a[b]]", "replacement": ""}, "pattern", "classes within"),
+        ({"mask": "regex", "pattern": "(x)", "replacement": "$1"}, "replacement", "allowed: ${1}"),
+        ({"mask": "regex", "pattern": "x", "replacement": "${0}"}, "replacement", "no groups"),
         ({"mask": "constant", "value": None}, "value", "finite number"),
         ({"mask": "keep", "justification": ""}, "justification", "3 to 500"),
     ],
@@ -215,6 +240,8 @@ MATRIX: list[tuple[dict[str, object], d.DType, d.DType | None]] = [
     ({"mask": "geo_round", "decimals": 1}, D2, d.DType("decimal", precision=38, scale=2)),
     ({"mask": "rare", "min_count": 3}, d.STRING, d.STRING),
     ({"mask": "rare", "min_count": 3}, d.BOOLEAN, None),
+    ({"mask": "regex", "pattern": "\\p{Han}+$", "replacement": ""}, d.STRING, d.STRING),
+    ({"mask": "regex", "pattern": "[0-9]", "replacement": "#"}, d.INT64, None),
 ]
 
 
