@@ -1,7 +1,7 @@
 """Each masking technique as one native Polars expression.
 
 `expression(field, secrets, entity)` is the column as it leaves, with nothing under its nulls. What hides
-and what names a class stands here; numbers in `mask_numbers`.
+and what names a class stands here; numbers in `mask_numbers`, places in `mask_places`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from connectors import mask_numbers
+from connectors import mask_numbers, mask_places
 from connectors.mask_values import (
     ROW_NUMBER,
     MaskingSecrets,
@@ -183,4 +183,6 @@ _PLAIN: dict[type[t.Technique], Callable[[Any, pl.Expr, DType], pl.Expr]] = {
     t.Prefix: _prefix,
     t.Hierarchy: _hierarchy,
     t.Regex: _regex,
+    t.IpPrefix: mask_places.ip_prefix,
+    t.Geohash: mask_places.geohash,
 }

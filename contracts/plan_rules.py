@@ -93,7 +93,19 @@ def pseudonyms(case: Case) -> tuple[str, ...]:
 def violations(case: Case) -> tuple[Violation, ...]:
     """Every rule that the purpose breaks, in the order of the document. Empty: it may be sent, as far
     as can be told without the data."""
-    rules = (_sharing, _fields, _floors, _negative_list, _uses, _periods, _bounds, _sensitive, _rows, _approvers)
+    rules = (
+        _sharing,
+        _fields,
+        _floors,
+        _negative_list,
+        _uses,
+        _periods,
+        _revealed,
+        _bounds,
+        _sensitive,
+        _rows,
+        _approvers,
+    )
     return tuple(found for rule in rules for found in rule(case))
 
 
@@ -151,7 +163,7 @@ def _constant(words: str) -> str:
 
 def _negative_list(case: Case) -> Iterator[Violation]:
     """Fields and combinations that never leave, in any form but dropped."""
-    sent = {field.name for field, _ in case.sent}
+    sent = {field.name for field, _ in case.sent} | {name for _, mask in case.sent for name in mask.reveals}
     for name in case.contract.negative_list.fields:
         if name in sent:
             yield Violation(
@@ -187,6 +199,28 @@ def _periods(case: Case) -> Iterator[Violation]:
                 f"the schema has no field {mask.period.field[:64]!r}",
             )
             yield Violation(path, message, nearest(mask.period.field, known), code="PERIOD_FIELD_UNKNOWN")
+
+
+def _revealed(case: Case) -> Iterator[Violation]:
+    """A field that shows in another's mask is judged as that other is, so the two must be alike."""
+    for field, mask in case.sent:
+        for name in mask.reveals:
+            path, other = case.field_path(field.name), case.contract.field(name)
+            if other is None:
+                known = [item.name for item in case.contract.fields]
+                message = f"the schema has no field {name[:64]!r}"
+                yield Violation(path, message, nearest(name, known), code="MASK_FIELD_UNKNOWN")
+            elif name == field.name:
+                message = f"{mask.id} needs another field besides {name}"
+                yield Violation(path, message, "name the field of the longitude", code="MASK_FIELD_UNLIKE")
+            elif _judged_by(other) != _judged_by(field):
+                message = f"{mask.id} shows {name} too, which is not classified like {field.name}"
+                hint = "give both the same classification, identifiability and category"
+                yield Violation(path, message, hint, code="MASK_FIELD_UNLIKE")
+
+
+def _judged_by(field: Field) -> tuple[object, ...]:
+    return field.classification, field.identifiability, field.category
 
 
 def _bounds(case: Case) -> Iterator[Violation]:

@@ -69,6 +69,11 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
         """Other fields whose values go into the output."""
         return ()
 
+    @property
+    def reveals(self) -> tuple[str, ...]:
+        """Those of them whose values show in the output: what holds for the field holds for them."""
+        return ()
+
     def problems(self, dtype: DType) -> tuple[str, ...]:
         """Why this technique, with these parameters, cannot work on that type. Empty: it can."""
         return self.only(dtype)

@@ -18,6 +18,7 @@ from contracts.technique import Family, Technique
 from contracts.technique_classes import DatePart, Hierarchy, Prefix, Rare, Truncate
 from contracts.technique_hide import Constant, Drop, Hmac, Keep, Null, Partial, Period, RandomId
 from contracts.technique_numbers import Bucket, Clip, GeoRound, Round
+from contracts.technique_places import Geohash, IpPrefix
 from contracts.technique_regex import Regex
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "Drop",
     "Family",
     "GeoRound",
+    "Geohash",
     "Hierarchy",
     "Hmac",
+    "IpPrefix",
     "Keep",
     "Null",
     "Partial",
@@ -64,6 +67,8 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
     GeoRound,
     Rare,
     Regex,
+    IpPrefix,
+    Geohash,
 ]
 
 # Technique id -> class: everything this version can do to a field.

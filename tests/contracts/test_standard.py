@@ -39,6 +39,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "rare": {"min_count": 20},
     "random_id": {},
     "regex": {"pattern": "^[^@]+", "replacement": "***"},
+    "ip_prefix": {},
+    "geohash": {"precision": 5, "longitude": "lon"},
 }
 
 

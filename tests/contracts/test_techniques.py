@@ -15,6 +15,7 @@ from contracts import (
     technique_classes,
     technique_hide,
     technique_numbers,
+    technique_places,
     technique_regex,
     techniques,
 )
@@ -23,7 +24,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
-WORDS += " hierarchy geo_round rare regex"
+WORDS += " hierarchy geo_round rare regex ip_prefix geohash"
 # One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
@@ -43,10 +44,13 @@ SAMPLES: dict[str, dict[str, object]] = {
     "geo_round": {"decimals": 2},
     "rare": {"min_count": 20},
     "regex": {"pattern": "^([^@])[^@]*@", "replacement": "${1}***@", "min_masked": 2, "other": "hidden"},
+    "ip_prefix": {"v4": 16, "v6": 32, "other": "elsewhere"},
+    "geohash": {"precision": 5, "longitude": "lon"},
 }
 
 
-MODULES = [technique, technique_hide, technique_numbers, technique_classes, technique_regex, techniques]
+MODULES = [technique, technique_hide, technique_numbers, technique_classes, technique_regex, technique_places]
+MODULES += [techniques]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -141,6 +145,10 @@ def wrong(value: object) -> dict[str, str]:
         ({"mask": "regex", "pattern": "[a[b]]", "replacement": ""}, "pattern", "classes within"),
         ({"mask": "regex", "pattern": "(x)", "replacement": "$1"}, "replacement", "allowed: ${1}"),
         ({"mask": "regex", "pattern": "x", "replacement": "${0}"}, "replacement", "no groups"),
+        ({"mask": "ip_prefix", "v4": 29}, "v4", "from 8 to 28"),
+        ({"mask": "ip_prefix", "v6": 64}, "v6", "from 16 to 56"),
+        ({"mask": "geohash", "precision": 5}, "longitude", "needs `longitude`"),
+        ({"mask": "geohash", "precision": 9, "longitude": "lon"}, "precision", "from 1 to 8"),
         ({"mask": "constant", "value": None}, "value", "finite number"),
         ({"mask": "keep", "justification": ""}, "justification", "3 to 500"),
     ],
@@ -242,6 +250,11 @@ MATRIX: list[tuple[dict[str, object], d.DType, d.DType | None]] = [
     ({"mask": "rare", "min_count": 3}, d.BOOLEAN, None),
     ({"mask": "regex", "pattern": "\\p{Han}+$", "replacement": ""}, d.STRING, d.STRING),
     ({"mask": "regex", "pattern": "[0-9]", "replacement": "#"}, d.INT64, None),
+    ({"mask": "ip_prefix"}, d.STRING, d.STRING),
+    ({"mask": "ip_prefix"}, d.UINT32, None),
+    ({"mask": "geohash", "precision": 5, "longitude": "lon"}, d.FLOAT32, d.STRING),
+    ({"mask": "geohash", "precision": 5, "longitude": "lon"}, D2, d.STRING),
+    ({"mask": "geohash", "precision": 5, "longitude": "lon"}, d.STRING, None),
 ]
 
 
