@@ -1,7 +1,8 @@
 """Each masking technique as one native Polars expression.
 
 `expression(field, secrets, entity)` is the column as it leaves, with nothing under its nulls. What hides
-and what names a class stands here; numbers in `mask_numbers`, places in `mask_places`.
+and what names a class stands here; numbers in `mask_numbers`, places in `mask_places`, chance in
+`mask_random`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from connectors import mask_numbers, mask_places
+from connectors import mask_numbers, mask_places, mask_random
 from connectors.mask_values import (
     ROW_NUMBER,
     MaskingSecrets,
@@ -32,7 +33,8 @@ _UNITS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "1mo
 
 def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None = None) -> pl.Expr:
     """The field as it leaves, under its own name, of exactly its planned type, clean for the wire.
-    `entity` is the column whose distinct values `rare` counts; without one it counts rows."""
+    `entity` is the column whose distinct values `rare` counts, and whose noise stays the same; without one
+    rows are counted and drawn for."""
     column = pl.col(field.name)
     if field.source.kind == "string":
         column = text(column)  # categorical and enum carry every category of the column with them
@@ -44,12 +46,24 @@ def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None 
             masked = _random_id(field, secrets)
         case t.Rare():
             masked = _rare(mask, text(column), entity)
+        case t.ShiftDate():
+            masked = mask_random.shift_date(mask, column, field.source, secrets)
+        case t.Noise():
+            masked = mask_random.noise(field, column, secrets, entity)
         case t.Null():
             masked = pl.lit(None)
         case _:
             masked = _PLAIN[type(mask)](mask, column, field.source)
     kind = polars_type(field.output)
     return wire_clean(masked.cast(kind), kind).alias(field.name)
+
+
+def before_chance(field: PlannedField) -> pl.Expr:
+    """What a randomised field was before: what its classes and distinct values are counted on."""
+    column = pl.col(field.name)
+    if isinstance(field.technique, t.Noise):
+        return mask_random.before_noise(field.technique, column, field.source)
+    return column
 
 
 # --- hiding -----------------------------------------------------------------------------------

@@ -103,9 +103,13 @@ def nearest(column: pl.Expr, source: DType, base: Decimal) -> pl.Expr:
 def rounded(mask: t.Round, column: pl.Expr, source: DType) -> pl.Expr:
     """The nearest multiple of the base."""
     if source.kind == "float":
-        base = float(mask.base)
-        return (column.cast(pl.Float64) / base + 0.5).floor() * base
+        return rounded_float(column.cast(pl.Float64), float(mask.base))
     return nearest(column, source, exact(mask.base))
+
+
+def rounded_float(value: pl.Expr, base: float) -> pl.Expr:
+    """The nearest multiple of a base, of 64-bit floats; the middle goes up."""
+    return (value / base + 0.5).floor() * base
 
 
 def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:

@@ -15,13 +15,22 @@ from typing import Any, cast
 
 import polars as pl
 
-from connectors.mask_expressions import expression
+from connectors.mask_expressions import before_chance, expression
 from connectors.mask_values import DIGITS, ROW_NUMBER, MaskingSecrets, normalised, polars_type, wire_clean
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan, PlannedField
 
-__all__ = ["MaskingSecrets", "expressions", "masked", "normalised", "polars_type", "self_test", "wire_clean"]
+__all__ = [
+    "MaskingSecrets",
+    "before_chance",
+    "expressions",
+    "masked",
+    "normalised",
+    "polars_type",
+    "self_test",
+    "wire_clean",
+]
 
 # RFC 4231, the cases whose keys are text: key, data, HMAC-SHA-256 (case 5 is truncated to 128 bits,
 # as pseudonyms are).
@@ -34,8 +43,8 @@ _RFC_4231: tuple[tuple[str, bytes, str], ...] = (
 
 
 def expressions(plan: Plan, secrets: MaskingSecrets) -> list[pl.Expr]:
-    """One expression for each field sent, in the plan's order, over the columns of `plan.read` and, for
-    random ids, the row numbers that `masked` adds."""
+    """One expression for each field sent, in the plan's order, over the columns of `plan.read` and, where
+    masks draw by row, the row numbers that `masked` adds."""
     for field in plan.fields:
         _check_zone(field.technique)
         _check_pattern(field)
@@ -57,7 +66,7 @@ def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: 
     if clash := set(names) & set(own):
         raise ValueError(f"columns beside the plan's need names of their own, not {sorted(clash)}")
     masks = expressions(plan, secrets)
-    if any(isinstance(field.technique, t.RandomId) for field in plan.fields):
+    if any(field.technique.draws for field in plan.fields):
         frame = frame.with_row_index(ROW_NUMBER)
     return frame.with_columns(*masks, *others).select(*names, *own)
 

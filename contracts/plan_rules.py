@@ -15,7 +15,7 @@ from contracts import vocabulary
 from contracts.errors import Violation, nearest
 from contracts.model import Contract, Field, Identifiability, Purpose, SharingClass, Tier
 from contracts.standard import Standard
-from contracts.techniques import AnyTechnique, Hmac, RandomId
+from contracts.techniques import AnyTechnique, Hmac, RandomId, ShiftDate
 
 LEAST_L = 2  # fewer than two different values in a class tell the value of everyone in it
 
@@ -100,7 +100,8 @@ def violations(case: Case) -> tuple[Violation, ...]:
         _negative_list,
         _uses,
         _periods,
-        _revealed,
+        _read,
+        _shifts,
         _bounds,
         _sensitive,
         _rows,
@@ -201,22 +202,35 @@ def _periods(case: Case) -> Iterator[Violation]:
             yield Violation(path, message, nearest(mask.period.field, known), code="PERIOD_FIELD_UNKNOWN")
 
 
-def _revealed(case: Case) -> Iterator[Violation]:
-    """A field that shows in another's mask is judged as that other is, so the two must be alike."""
+def _read(case: Case) -> Iterator[Violation]:
+    """What a mask reads is known. A field that shows in another's mask is judged as that other is, so the
+    two must be alike."""
+    known = [item.name for item in case.contract.fields]
     for field, mask in case.sent:
-        for name in mask.reveals:
-            path, other = case.field_path(field.name), case.contract.field(name)
-            if other is None:
-                known = [item.name for item in case.contract.fields]
+        path = case.field_path(field.name)
+        for name in mask.reads:
+            other = case.contract.field(name)
+            if other is None and not isinstance(mask, Hmac):
                 message = f"the schema has no field {name[:64]!r}"
                 yield Violation(path, message, nearest(name, known), code="MASK_FIELD_UNKNOWN")
-            elif name == field.name:
+            if other is None or name not in mask.reveals:
+                continue
+            if name == field.name:
                 message = f"{mask.id} needs another field besides {name}"
                 yield Violation(path, message, "name the field of the longitude", code="MASK_FIELD_UNLIKE")
             elif _judged_by(other) != _judged_by(field):
                 message = f"{mask.id} shows {name} too, which is not classified like {field.name}"
                 hint = "give both the same classification, identifiability and category"
                 yield Violation(path, message, hint, code="MASK_FIELD_UNLIKE")
+
+
+def _shifts(case: Case) -> Iterator[Violation]:
+    """Days are shifted by person: by anything that many share, one known date would give away all."""
+    judged = case.purpose.effectiveness
+    for field, mask in case.sent:
+        if judged is not None and isinstance(mask, ShiftDate) and mask.entity != judged.entity:
+            message = f"shift_date by {mask.entity[:64]!r}; persons are told apart by {judged.entity!r}"
+            yield Violation(case.field_path(field.name), message, f"entity: {judged.entity}", code="SHIFT_ENTITY")
 
 
 def _judged_by(field: Field) -> tuple[object, ...]:

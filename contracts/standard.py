@@ -226,7 +226,9 @@ class Standard(_Rule, frozen=True, kw_only=True):
     def coarse_amount(self, field: Field, technique: Technique) -> bool:
         """Whether an amount is sent no finer than the standard's rounding. False for other categories."""
         least = self.rounding.get(field.category or "")
-        step = getattr(technique, "base", None) if technique.id == "round" else getattr(technique, "size", None)
+        step = (
+            getattr(technique, "base", None) if technique.id in ("round", "noise") else getattr(technique, "size", None)
+        )
         if least is None or technique.family == Family.SUPPRESSION:
             return least is not None
         return isinstance(step, int | float) and step >= least

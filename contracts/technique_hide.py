@@ -209,6 +209,7 @@ class RandomId(Technique, frozen=True, kw_only=True, tag="random_id"):
 
     family: ClassVar[Family] = Family.PSEUDONYM
     strength: ClassVar[int] = 5
+    draws: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ANY_KIND
     output: ClassVar[DType | None] = STRING
     remnant: ClassVar[bool] = False

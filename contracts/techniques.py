@@ -19,6 +19,7 @@ from contracts.technique_classes import DatePart, Hierarchy, Prefix, Rare, Trunc
 from contracts.technique_hide import Constant, Drop, Hmac, Keep, Null, Partial, Period, RandomId
 from contracts.technique_numbers import Bucket, Clip, GeoRound, Round
 from contracts.technique_places import Geohash, IpPrefix
+from contracts.technique_random import Noise, ShiftDate
 from contracts.technique_regex import Regex
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Hmac",
     "IpPrefix",
     "Keep",
+    "Noise",
     "Null",
     "Partial",
     "Period",
@@ -44,6 +46,7 @@ __all__ = [
     "Rare",
     "Regex",
     "Round",
+    "ShiftDate",
     "Technique",
     "Truncate",
     "parse",
@@ -69,6 +72,8 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
     Regex,
     IpPrefix,
     Geohash,
+    ShiftDate,
+    Noise,
 ]
 
 # Technique id -> class: everything this version can do to a field.

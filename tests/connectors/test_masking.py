@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -142,6 +143,9 @@ MASKS: list[Words] = [
     {"mask": "regex", "pattern": "^(.).*?[0-9]", "replacement": "${1}#"},
     {"mask": "ip_prefix"},
     {"mask": "geohash", "precision": 5, "longitude": "v"},
+    {"mask": "shift_date", "days": 30, "entity": "v"},
+    {"mask": "noise", "distribution": "laplace", "scale": 3},
+    {"mask": "noise", "distribution": "normal", "scale": 50, "base": 10},
 ]
 
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))
@@ -769,6 +773,131 @@ def test_the_ends_of_the_earth_and_what_lies_beyond() -> None:
     assert cells([(90, 180), (-90, -180), (90, -180)], 3) == ["zzz", "000", "bpb"]
     beyond = [(90.1, 0.0), (0.0, -180.1), (float("nan"), 0.0), (0.0, float("inf"))]
     assert cells([*beyond, (None, 1.0), (1.0, None)], 3) == ["other"] * 4 + [None] * 2
+
+
+# --- chance -----------------------------------------------------------------------------------
+
+DAY = dt.timedelta(days=1)
+SHIFT = {"mask": "shift_date", "days": 20, "entity": "person"}
+
+
+def shifted(frame: pl.DataFrame, dtype: d.DType, keys: Keys | None = None, fields: str = "v") -> pl.DataFrame:
+    plan = plan_of(*((name, SHIFT, dtype) for name in fields))
+    return masked(frame.lazy(), plan, keys or Keys()).collect(engine="streaming")
+
+
+@pytest.mark.parametrize("dtype", [d.DATE, *STAMPS], ids=str)
+@quick
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["anna", "bo", "王"]), st.dates(dt.date(1950, 1, 1), dt.date(2200, 1, 1))),
+        min_size=1, max_size=8,
+    )
+)  # fmt: skip
+def test_intervals_are_kept_within_a_person(dtype: d.DType, rows: list[tuple[str, dt.date]]) -> None:
+    days = [day if dtype == d.DATE else dt.datetime(day.year, day.month, day.day, 8, 30) for _, day in rows]
+    frame = pl.DataFrame({"person": [person for person, _ in rows], "v": column(days, dtype), "w": column(days, dtype)})
+    result = shifted(frame, dtype, fields="vw")
+    moved: dict[str, set[dt.timedelta]] = {}
+    for name in "vw":
+        for (person, _), before, after in zip(rows, frame[name].to_list(), result[name].to_list(), strict=True):
+            moved.setdefault(person, set()).add(after.astimezone(dt.UTC) - before.astimezone(dt.UTC)
+                                                if dtype.zone else after - before)  # fmt: skip
+    for by in moved.values():
+        assert len(by) == 1
+        assert min(by) % DAY == dt.timedelta(0)
+        assert 1 <= abs(min(by) / DAY) <= 20
+
+
+def test_every_number_of_days_is_drawn_and_another_agreement_or_limit_draws_others() -> None:
+    people = [f"person {number}" for number in range(2000)]
+    frame = pl.DataFrame({"person": people, "v": [dt.date(2026, 1, 1)] * 2000})
+    first, again, other = (
+        [(day - dt.date(2026, 1, 1)) / DAY for day in shifted(frame, d.DATE, keys)["v"].to_list()]
+        for keys in (Keys(), Keys(release="another"), Keys("another agreement"))
+    )
+    assert first == again, "one shift in every release"
+    assert set(first) == {*range(-20, 21)} - {0}
+    assert max(Counter(first).values()) < 100  # 50 each
+    assert sum(a == b for a, b in zip(first, other, strict=True)) < 120
+    spellings = pl.DataFrame({"person": ["bo", " BO "], "v": [dt.date(2026, 1, 1)] * 2})
+    assert shifted(spellings, d.DATE)["v"].n_unique() == 1
+
+
+def test_a_date_without_a_person_is_null_and_none_leaves_the_calendar() -> None:
+    ends = [dt.date(1, 1, 1), dt.date(9999, 12, 31), dt.date(2026, 1, 1), None]
+    frame = pl.DataFrame({"person": ["a", "a", None, "a"], "v": ends})
+    first, last, unknown, none = shifted(frame, d.DATE)["v"].to_list()
+    assert abs(first - dt.date(1, 1, 21)) <= 20 * DAY
+    assert abs(last - dt.date(9999, 12, 11)) <= 20 * DAY
+    assert unknown is none is None
+    edges = pl.Series("v", [-(2**63) + 1, 2**63 - 1]).cast(pl.Datetime("ns"))
+    assert shifted(pl.DataFrame({"person": ["a", "b"], "v": edges}), d.timestamp("ns"))["v"].null_count() == 0
+
+
+def noisy(values: Sequence[object], dtype: d.DType, words: Words, keys: Keys | None = None) -> list[Any]:
+    """The values with noise, each of a person of its own."""
+    frame = pl.DataFrame({"v": column(values, dtype), "person": [f"p{number}" for number in range(len(values))]})
+    plan = plan_of(("v", {"mask": "noise", **words}, dtype), entity="person")
+    return masked(frame.lazy(), plan, keys or Keys()).collect(engine="streaming")["v"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "deviation", "within"),
+    [("laplace", 2**0.5, 0.632), ("normal", 1, 0.683), ("uniform", 3**-0.5, 1.0)],
+)
+def test_noise_is_of_its_distribution(distribution: str, deviation: float, within: float) -> None:
+    """Its mean, its standard deviation, and the share that lies within one scale, over 40,000 draws."""
+    found = noisy([0.0] * 40_000, d.FLOAT64, {"distribution": distribution, "scale": 7})
+    drawn = pl.Series(found) / 7
+    assert abs(float(drawn.mean())) < 0.03  # type: ignore[arg-type]
+    assert abs(float(drawn.std()) - deviation) < 0.03  # type: ignore[arg-type]
+    assert abs(float((drawn.abs() <= 1).mean()) - within) < 0.015  # type: ignore[arg-type]
+    assert drawn.n_unique() == 40_000
+
+
+def test_noise_of_a_person_is_the_same_in_every_release_and_averaging_gains_nothing() -> None:
+    words = {"distribution": "normal", "scale": 100}
+    first = noisy([1000] * 50, d.INT32, words)
+    assert first == noisy([1000] * 50, d.INT32, words, Keys(release="another"))
+    assert first != noisy([1000] * 50, d.INT32, words, Keys("another agreement"))
+    assert len(set(first)) > 30
+    plan = plan_of(("v", {"mask": "noise", **words}, d.INT32))
+    frame = pl.DataFrame({"v": column([1000] * 50, d.INT32)}).lazy()
+    of_rows = [masked(frame, plan, Keys(release=name)).collect()["v"].to_list() for name in ("a", "a", "b")]
+    assert of_rows[0] == of_rows[1] != of_rows[2]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@quick
+@given(data=st.data())
+def test_noise_on_whole_numbers_stays_in_the_type_and_is_exact(dtype: d.DType, data: st.DataObject) -> None:
+    low, high = ends(dtype)
+    values = data.draw(st.lists(st.integers(low, high) | st.sampled_from([low, high]), min_size=1, max_size=8))
+    scale = data.draw(st.integers(1, 10**15))
+    for before, after in zip(
+        values, noisy(list(values), dtype, {"distribution": "uniform", "scale": scale}), strict=True
+    ):
+        assert low <= after <= high
+        assert abs(after - before) <= scale
+
+
+@quick
+@given(values=st.lists(st.decimals(-(10**6), 10**6, places=2), min_size=1, max_size=8))
+def test_noise_with_a_base_is_a_function_of_the_rounded_value(values: list[Decimal]) -> None:
+    dtype = d.DType("decimal", precision=10, scale=2)
+    result = noisy(list(values), dtype, {"distribution": "laplace", "scale": 5, "base": 0.25})
+    assert all(found % Decimal("0.25") == 0 for found in result)
+    plain = noisy([int(value) for value in values], d.INT64, {"distribution": "laplace", "scale": 50, "base": 10})
+    assert all(found % 10 == 0 for found in plain)
+
+
+def test_noise_leaves_what_is_no_number_and_nulls() -> None:
+    words = {"distribution": "laplace", "scale": 1}
+    nothing, endless, none = noisy([float("nan"), float("inf"), None], d.FLOAT64, words)
+    assert nothing != nothing
+    assert endless == float("inf")
+    assert none is None
 
 
 @quick

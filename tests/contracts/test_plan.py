@@ -478,6 +478,21 @@ REFUSALS: dict[str, tuple[Change, str, str]] = {
         "NEGATIVE_TOGETHER_0",
         "sex, lon",
     ),
+    "dates moved by what many share": (
+        lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "sex"}}),
+        "SHIFT_ENTITY",
+        "entity: citizen_id",
+    ),
+    "dates moved by an unknown field": (
+        lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "citizen"}}),
+        "MASK_FIELD_UNKNOWN",
+        "did you mean 'citizen_id'?",
+    ),
+    "dates moved by a number with a point": (
+        lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "lat"}}),
+        "MASK_UNFIT",
+        "lat is float64",
+    ),
     "a mask that cannot work on the type": (
         lambda: contract({"birth_date": {"mask": "prefix", "length": 4}}),
         "MASK_UNFIT",

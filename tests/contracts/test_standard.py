@@ -41,6 +41,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "regex": {"pattern": "^[^@]+", "replacement": "***"},
     "ip_prefix": {},
     "geohash": {"precision": 5, "longitude": "lon"},
+    "shift_date": {"days": 30, "entity": "person"},
+    "noise": {"distribution": "laplace", "scale": 2000},
 }
 
 
@@ -85,7 +87,8 @@ def test_prohibited_data_is_only_dropped(id: str) -> None:
 @pytest.mark.parametrize("tier", Tier)
 def test_a_direct_identifier_is_never_kept(tier: Tier) -> None:
     assert floors(field(tier, Identifiability.DIRECT), mask("keep"))
-    assert floors(field(tier, Identifiability.DIRECT), mask("rare"))
+    for weak in ("rare", "shift_date", "noise"):
+        assert floors(field(tier, Identifiability.DIRECT), mask(weak))
     assert not floors(field(tier, Identifiability.DIRECT), mask("drop"))
 
 
@@ -202,6 +205,9 @@ def test_showing_more_never_leaves_more_candidates(first: int, last: int, catego
         (mask("bucket", size=500), True),
         (mask("bucket", size=5000), False),
         (mask("clip"), True),
+        (mask("noise"), True),
+        (mask("noise", base=999), True),
+        (mask("noise", base=1000), False),
         (mask("null"), False),
         (mask("drop"), False),
     ],

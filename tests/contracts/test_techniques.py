@@ -16,6 +16,7 @@ from contracts import (
     technique_hide,
     technique_numbers,
     technique_places,
+    technique_random,
     technique_regex,
     techniques,
 )
@@ -24,7 +25,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
-WORDS += " hierarchy geo_round rare regex ip_prefix geohash"
+WORDS += " hierarchy geo_round rare regex ip_prefix geohash shift_date noise"
 # One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
@@ -46,11 +47,13 @@ SAMPLES: dict[str, dict[str, object]] = {
     "regex": {"pattern": "^([^@])[^@]*@", "replacement": "${1}***@", "min_masked": 2, "other": "hidden"},
     "ip_prefix": {"v4": 16, "v6": 32, "other": "elsewhere"},
     "geohash": {"precision": 5, "longitude": "lon"},
+    "shift_date": {"days": 30, "entity": "person"},
+    "noise": {"distribution": "laplace", "scale": 2.5, "base": 0.5},
 }
 
 
 MODULES = [technique, technique_hide, technique_numbers, technique_classes, technique_regex, technique_places]
-MODULES += [techniques]
+MODULES += [technique_random, techniques]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -149,6 +152,12 @@ def wrong(value: object) -> dict[str, str]:
         ({"mask": "ip_prefix", "v6": 64}, "v6", "from 16 to 56"),
         ({"mask": "geohash", "precision": 5}, "longitude", "needs `longitude`"),
         ({"mask": "geohash", "precision": 9, "longitude": "lon"}, "precision", "from 1 to 8"),
+        ({"mask": "shift_date", "days": 30}, "entity", "needs `entity`"),
+        ({"mask": "shift_date", "days": 0, "entity": "p"}, "days", "from 1 to 3650"),
+        ({"mask": "noise", "scale": 2}, "distribution", "laplace, normal, uniform"),
+        ({"mask": "noise", "distribution": "gauss", "scale": 2}, "distribution", "laplace, normal, uniform"),
+        ({"mask": "noise", "distribution": "normal", "scale": 0}, "scale", "a positive number"),
+        ({"mask": "noise", "distribution": "normal", "scale": 2, "base": 3}, "base", "above `scale`"),
         ({"mask": "constant", "value": None}, "value", "finite number"),
         ({"mask": "keep", "justification": ""}, "justification", "3 to 500"),
     ],
@@ -255,6 +264,17 @@ MATRIX: list[tuple[dict[str, object], d.DType, d.DType | None]] = [
     ({"mask": "geohash", "precision": 5, "longitude": "lon"}, d.FLOAT32, d.STRING),
     ({"mask": "geohash", "precision": 5, "longitude": "lon"}, D2, d.STRING),
     ({"mask": "geohash", "precision": 5, "longitude": "lon"}, d.STRING, None),
+    ({"mask": "shift_date", "days": 3, "entity": "p"}, d.DATE, d.DATE),
+    ({"mask": "shift_date", "days": 3, "entity": "p"}, AWARE, AWARE),
+    ({"mask": "shift_date", "days": 3, "entity": "p"}, d.DType("time", unit="ns"), None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3}, d.UINT8, d.UINT8),
+    ({"mask": "noise", "distribution": "uniform", "scale": 0.5}, d.UINT8, None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 0.5}, d.FLOAT32, d.FLOAT32),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3}, D2, d.DType("decimal", precision=38, scale=2)),
+    ({"mask": "noise", "distribution": "uniform", "scale": 0.001}, D2, None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 10**15}, d.DType("decimal", precision=38, scale=30), None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3, "base": 1}, d.UINT8, None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3}, d.DATE, None),
 ]
 
 

@@ -1,0 +1,98 @@
+"""What is left to chance, under a key: shift_date and noise.
+
+Every draw is an HMAC under a key of the agreement or of the release, so nobody without the key can tell it,
+and a release made again is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import polars as pl
+
+from connectors.mask_numbers import lowered, nearest, raised, rounded_float
+from connectors.mask_values import ROW_NUMBER, MaskingSecrets, hmac_sha256, normalised, polars_type
+from contracts import techniques as t
+from contracts.dtypes import INT64, DType
+from contracts.plan import PlannedField
+from contracts.technique import exact
+
+_HALF = 13  # hexadecimal digits of one draw of two: 52 bits, which a float holds exactly
+
+
+# --- dates ------------------------------------------------------------------------------------
+
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, from 1970-01-01
+_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+
+def shift_date(mask: t.ShiftDate, column: pl.Expr, source: DType, secrets: MaskingSecrets) -> pl.Expr:
+    """The date moved by its entity's days. The key's name has a slash, as no domain of a contract."""
+    drawn = hmac_sha256(normalised(pl.col(mask.entity)), secrets.key(f"shift_date/{mask.days}"))
+    place = drawn.str.head(_HALF).str.to_integer(base=16) % (2 * mask.days) - mask.days
+    shift = place + (place >= 0).cast(pl.Int64)  # from -days to days, without 0
+    if source.kind == "date":
+        day = column.cast(pl.Int32).cast(pl.Int64).clip(_FIRST_DAY + mask.days, _LAST_DAY - mask.days)
+        return (day + shift).cast(pl.Int32).cast(pl.Date)
+    per_day = _PER_DAY[source.unit]
+    first, last = max(_FIRST_DAY * per_day, -(2**63) + 1), min((_LAST_DAY + 1) * per_day - 1, 2**63 - 1)
+    moment = column.cast(pl.Int64).clip(first + mask.days * per_day, last - mask.days * per_day)
+    return (moment + shift * per_day).cast(polars_type(source))
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def noise(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
+    """The value, rounded where the mask says so, and a random number."""
+    mask, source = cast(t.Noise, field.technique), field.source
+    value = before_noise(mask, column, source)
+    added = _drawn(mask, _digits(field, column, secrets, entity))
+    if source.kind == "float":
+        if mask.base is not None:
+            added = rounded_float(added, float(mask.base))
+        return value.cast(pl.Float64) + added
+    if source.kind == "decimal":
+        step = added.cast(pl.Decimal(38, source.scale))
+        return value.cast(pl.Decimal(38, source.scale)) + (
+            step if mask.base is None else nearest(step, field.output, exact(mask.base))
+        )
+    kind: pl.DataType = pl.UInt64() if not source.signed and source.bits == 64 else pl.Int64()
+    steps = added.round().cast(pl.Int64)
+    if mask.base is not None:
+        steps = nearest(steps, INT64, exact(mask.base))
+    up, down = steps.clip(lower_bound=0).cast(kind), (-steps.clip(upper_bound=0)).cast(kind)
+    return lowered(raised(value.cast(kind), up, source), down, source)
+
+
+def before_noise(mask: t.Noise, column: pl.Expr, source: DType) -> pl.Expr:
+    """The value that noise is added to, which is what its field is measured by."""
+    if mask.base is None:
+        return column
+    if source.kind == "float":
+        return rounded_float(column.cast(pl.Float64), float(mask.base))
+    return nearest(column, source, exact(mask.base))
+
+
+def _digits(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
+    """32 random hexadecimal digits, of the person and the value, or else of the row."""
+    if entity is None:
+        row = pl.when(column.is_not_null()).then(pl.col(ROW_NUMBER).cast(pl.String))
+        return hmac_sha256(row, secrets.draw(field.name))
+    message = normalised(pl.col(entity)) + "\x1f" + column.cast(pl.String)
+    return hmac_sha256(message, secrets.key(f"noise/{field.name}"))
+
+
+def _drawn(mask: t.Noise, digits: pl.Expr) -> pl.Expr:
+    """A number of the distribution, from two that are even between 0 and 1 and never either."""
+    first, second = (
+        (digits.str.slice(start, _HALF).str.to_integer(base=16).cast(pl.Float64) + 0.5) / 16.0**_HALF
+        for start in (0, _HALF)
+    )
+    scale = float(mask.scale)
+    if mask.distribution == "uniform":
+        return (first * 2 - 1) * scale
+    if mask.distribution == "normal":
+        return (first.log() * -2).sqrt() * (second * (2 * math.pi)).cos() * scale
+    return first.log() * -scale * pl.when(second < 0.5).then(-1.0).otherwise(1.0)
