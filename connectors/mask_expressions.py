@@ -2,7 +2,7 @@
 
 `expression(field, secrets, entity)` is the column as it leaves, with nothing under its nulls. What hides
 and what names a class stands here; numbers in `mask_numbers`, places in `mask_places`, chance in
-`mask_random`.
+`mask_random`, what looks at the whole release in `mask_groups`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from connectors import mask_numbers, mask_places, mask_random
+from connectors import mask_groups, mask_numbers, mask_places, mask_random
 from connectors.mask_values import (
     ROW_NUMBER,
     MaskingSecrets,
@@ -45,11 +45,15 @@ def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None 
         case t.RandomId():
             masked = _random_id(field, secrets)
         case t.Rare():
-            masked = _rare(mask, text(column), entity)
+            masked = mask_groups.rare(mask, text(column), entity)
         case t.ShiftDate():
             masked = mask_random.shift_date(mask, column, field.source, secrets)
         case t.Noise():
             masked = mask_random.noise(field, column, secrets, entity)
+        case t.Shuffle():
+            masked = mask_random.shuffle(field, column, secrets, entity)
+        case t.Microaggregate():
+            masked = mask_groups.microaggregate(field, column, entity)
         case t.Null():
             masked = pl.lit(None)
         case _:
@@ -170,17 +174,6 @@ def _hierarchy(mask: t.Hierarchy, column: pl.Expr, _: DType) -> pl.Expr:
     value = text(column)
     return pl.when(value.is_not_null()).then(
         value.replace_strict(ancestors, default=mask.other, return_dtype=pl.String)
-    )
-
-
-def _rare(mask: t.Rare, value: pl.Expr, entity: str | None) -> pl.Expr:
-    count = pl.len() if entity is None else normalised(pl.col(entity)).n_unique()
-    return (
-        pl.when(value.is_null())
-        .then(None)
-        .when(count.over(value) >= mask.min_count)
-        .then(value)
-        .otherwise(pl.lit(mask.other))
     )
 
 

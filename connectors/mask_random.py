@@ -1,4 +1,4 @@
-"""What is left to chance, under a key: shift_date and noise.
+"""What is left to chance, under a key: shift_date, noise and shuffle.
 
 Every draw is an HMAC under a key of the agreement or of the release, so nobody without the key can tell it,
 and a release made again is the same.
@@ -11,6 +11,7 @@ from typing import cast
 
 import polars as pl
 
+from connectors.mask_groups import members
 from connectors.mask_numbers import lowered, nearest, raised, rounded_float
 from connectors.mask_values import ROW_NUMBER, MaskingSecrets, hmac_sha256, normalised, polars_type
 from contracts import techniques as t
@@ -96,3 +97,16 @@ def _drawn(mask: t.Noise, digits: pl.Expr) -> pl.Expr:
     if mask.distribution == "normal":
         return (first.log() * -2).sqrt() * (second * (2 * math.pi)).cos() * scale
     return first.log() * -scale * pl.when(second < 0.5).then(-1.0).otherwise(1.0)
+
+
+# --- another row's value ----------------------------------------------------------------------
+
+
+def shuffle(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
+    """The values dealt anew over the whole release, or within each group; nulls keep their places."""
+    mask = cast(t.Shuffle, field.technique)
+    row = hmac_sha256(pl.col(ROW_NUMBER).cast(pl.String), secrets.draw(field.name))
+    place = row.str.head(15).str.to_integer(base=16)
+    groups = [column.is_null(), *([pl.col(mask.within)] if mask.within else [])]
+    dealt = column.sort_by(place).over(groups)
+    return pl.when(column.is_not_null() & (members(entity).over(groups) >= mask.least)).then(dealt)

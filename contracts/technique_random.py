@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from contracts.dtypes import DType
-from contracts.technique import NUMBERS, Family, Technique, exact, step_problems
+from contracts.technique import ANY_KIND, NUMBERS, Family, Technique, exact, step_problems
 
 FieldName = Annotated[str, Meta(min_length=1, max_length=256, description="the name of a field of the contract")]
 _TAIL = 64  # times its scale: no noise that is drawn here lies further out
@@ -97,3 +97,56 @@ class Noise(Technique, frozen=True, kw_only=True, tag="noise"):
     def produces(self, dtype: DType) -> DType:
         """See the base."""
         return DType("decimal", precision=38, scale=dtype.scale) if dtype.kind == "decimal" else dtype
+
+
+class Shuffle(Technique, frozen=True, kw_only=True, tag="shuffle"):
+    """Every value goes to another row, drawn at random; with `within`, a row of the same value of that field.
+
+    Precondition: none. The whole release is one deal, or each group of `within`.
+    Output: same type, the same values as often. Nulls stay where they are. A group of fewer than `least` entities
+    (rows, where the contract names no entity) becomes null: few have nobody to hide among.
+    Residual risk: every value leaves as it is, beside other rows' fields; a rare one tells that its owner is in
+    the release. What other fields say of a value undoes the deal: use `within` with care.
+    Source: ISO/IEC 20889, randomization (permutation).
+
+    >>> Shuffle(within="district").reads
+    ('district',)
+    """
+
+    within: FieldName | None = None
+    least: Annotated[int, Meta(ge=2, le=10**9, description="a whole number from 2 to 1000000000")] = 10
+
+    family: ClassVar[Family] = Family.RANDOMISATION
+    strength: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...]] = ANY_KIND
+    per_row: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See the base."""
+        return (self.within,) if self.within else ()
+
+
+class Microaggregate(Technique, frozen=True, kw_only=True, tag="microaggregate"):
+    """The mean of the value and its nearest neighbours: groups of at least `k` entities, in the values' order.
+
+    Precondition: numbers, dates or timestamps. Groups are made over the whole release, of distinct entities
+    (rows, where the contract names no entity); equal values are never parted.
+    Output: same type; the mean to 15 digits, to the nearest step of the type, never outside its group. Where
+    there are fewer than `k` entities in all, null. What is no number stays so.
+    Residual risk: the outermost groups reach to the outermost values; another release, made from other rows, has
+    other means, and the difference tells of the rows that changed. It counts as a quasi-identifier.
+    Source: ISO/IEC 20889, microaggregation (univariate, of fixed least size).
+
+    >>> Microaggregate(k=5).per_row
+    False
+    """
+
+    k: Annotated[int, Meta(ge=2, le=1_000_000, description="a whole number from 2 to 1000000")]
+
+    family: ClassVar[Family] = Family.GENERALISATION
+    strength: ClassVar[int] = 2
+    kinds: ClassVar[tuple[str, ...]] = (*NUMBERS, "date", "timestamp")
+    order_preserving: ClassVar[bool] = True
+    per_row: ClassVar[bool] = False

@@ -19,7 +19,7 @@ from contracts.technique_classes import DatePart, Hierarchy, Prefix, Rare, Trunc
 from contracts.technique_hide import Constant, Drop, Hmac, Keep, Null, Partial, Period, RandomId
 from contracts.technique_numbers import Bucket, Clip, GeoRound, Round
 from contracts.technique_places import Geohash, IpPrefix
-from contracts.technique_random import Noise, ShiftDate
+from contracts.technique_random import Microaggregate, Noise, ShiftDate, Shuffle
 from contracts.technique_regex import Regex
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Hmac",
     "IpPrefix",
     "Keep",
+    "Microaggregate",
     "Noise",
     "Null",
     "Partial",
@@ -47,6 +48,7 @@ __all__ = [
     "Regex",
     "Round",
     "ShiftDate",
+    "Shuffle",
     "Technique",
     "Truncate",
     "parse",
@@ -74,6 +76,8 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
     Geohash,
     ShiftDate,
     Noise,
+    Shuffle,
+    Microaggregate,
 ]
 
 # Technique id -> class: everything this version can do to a field.

@@ -146,6 +146,8 @@ MASKS: list[Words] = [
     {"mask": "shift_date", "days": 30, "entity": "v"},
     {"mask": "noise", "distribution": "laplace", "scale": 3},
     {"mask": "noise", "distribution": "normal", "scale": 50, "base": 10},
+    {"mask": "shuffle", "least": 2},
+    {"mask": "microaggregate", "k": 2},
 ]
 
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))
@@ -199,7 +201,8 @@ def test_the_type_is_the_promised_one_nulls_stay_null_and_nothing_else_becomes_n
     values = data.draw(st.lists(st.none() | values_of(dtype), max_size=8))
     result = mask(values, words, dtype)
     technique = parse(words)
-    skips = words.get("unit") == "hour" and dtype.zone is None  # a wall clock that the zone's clock skipped
+    lonely = words["mask"] in ("shuffle", "microaggregate") and len(values) - values.count(None) < 2
+    skips = lonely or (words.get("unit") == "hour" and dtype.zone is None)  # a wall clock that the zone's clock skipped
     assert result.dtype == polars_type(technique.produces(dtype))
     assert len(result) == len(values)
     for before, after in zip(values, result.to_list(), strict=True):
@@ -898,6 +901,94 @@ def test_noise_leaves_what_is_no_number_and_nulls() -> None:
     assert nothing != nothing
     assert endless == float("inf")
     assert none is None
+
+
+def streamed(frame: pl.DataFrame, plan: Plan, size: int = 1000) -> pl.DataFrame:
+    """As a release collects it: batch by batch."""
+    batches = masked(frame.lazy(), plan, Keys()).collect_batches(chunk_size=size, maintain_order=True)
+    return pl.concat(batches)
+
+
+@quick
+@given(
+    rows=st.lists(st.tuples(st.none() | st.integers(0, 5), st.none() | st.sampled_from("xy")), max_size=30),
+    least=st.integers(2, 6),
+)
+def test_a_shuffle_keeps_the_values_of_each_group_and_the_places_of_nulls(
+    rows: list[tuple[int | None, str | None]], least: int
+) -> None:
+    frame = pl.DataFrame({"v": [v for v, _ in rows], "g": [g for _, g in rows]}, schema={"v": pl.Int64, "g": pl.String})
+    plan = plan_of(("v", {"mask": "shuffle", "within": "g", "least": least}, d.INT64))
+    result = masked(frame.lazy(), plan, Keys()).collect()["v"].to_list()
+    for group in ("x", "y", None):
+        before = [v for v, g in rows if g == group]
+        after = [v for v, (_, g) in zip(result, rows, strict=True) if g == group]
+        alike = Counter(before) == Counter(after) and [v is None for v in before] == [v is None for v in after]
+        assert alike if len(before) - before.count(None) >= least else not any(v is not None for v in after)
+
+
+def test_a_shuffle_is_over_the_whole_release_and_another_in_each() -> None:
+    size = 20_000
+    frame = pl.DataFrame({"v": range(size)})
+    plan = plan_of(("v", {"mask": "shuffle"}, d.INT64))
+    dealt = streamed(frame, plan)["v"]
+    assert sorted(dealt) == [*range(size)]
+    assert sum(value < size // 2 for value in dealt.head(size // 2)) == pytest.approx(size / 4, rel=0.05)
+    assert sum(value == at for at, value in enumerate(dealt)) < 10  # one is what chance leaves in place
+    other = masked(frame.lazy(), plan, Keys(release="another")).collect()["v"]
+    assert sum(a == b for a, b in zip(dealt, other, strict=True)) < 10
+
+
+def test_few_persons_are_not_shuffled_among_themselves() -> None:
+    frame = pl.DataFrame({"v": range(20), "person": ["a"] * 10 + ["b"] * 10})
+    for least, nulls in ((2, 0), (3, 20)):
+        plan = plan_of(("v", {"mask": "shuffle", "least": least}, d.INT64), entity="person")
+        assert masked(frame.lazy(), plan, Keys()).collect()["v"].null_count() == nulls
+
+
+NUMBERS_AND_TIMES = [*INTEGERS, *FLOATS, *DECIMALS, d.DATE, d.timestamp("us"), d.timestamp("ns", "Asia/Shanghai")]
+
+
+@pytest.mark.parametrize("dtype", NUMBERS_AND_TIMES, ids=str)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_mean_is_shared_by_enough_and_lies_among_its_own(dtype: d.DType, data: st.DataObject) -> None:
+    of_type = st.floats(-1e6, 1e6, width=32) if dtype.kind == "float" else values_of(dtype)
+    some = data.draw(st.lists(of_type, min_size=1, max_size=6))
+    values = data.draw(st.lists(st.sampled_from(some) | of_type | st.none(), max_size=24))
+    people = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=len(values), max_size=len(values)))
+    k = data.draw(st.integers(2, 5))
+    frame = pl.DataFrame({"v": column(values, dtype), "person": pl.Series(people, dtype=pl.String)})
+    plan = plan_of(("v", {"mask": "microaggregate", "k": k}, dtype), entity="person")
+    result = masked(frame.lazy(), plan, Keys()).collect(engine="streaming")
+    both = result.rename({"v": "after"}).with_columns(frame).drop_nulls("v")
+    assert result["v"].is_null().equals(frame["v"].is_null()) or both["person"].n_unique() < k
+    if both["person"].n_unique() < k:
+        assert both["after"].null_count() == both.height
+        return
+    assert both.group_by("v").agg(pl.col("after").n_unique())["after"].eq(1).all(), "equal values stay equal"
+    groups = both.group_by("after").agg(pl.col("person").n_unique(), low=pl.col("v").min(), high=pl.col("v").max())
+    assert groups["person"].min() >= k  # type: ignore[operator]
+    assert (groups["after"].is_between(groups["low"], groups["high"])).all()
+    assert both.sort("v")["after"].is_sorted()
+
+
+def test_known_means() -> None:
+    words = {"mask": "microaggregate", "k": 3}
+    assert mask([1, 2, 3, 10, 20, 30, 31], words, d.INT32).to_list() == [2, 2, 2, 23, 23, 23, 23]
+    assert mask([1, 7, 7, 7, 7, 8, 9], words, d.INT64).to_list() == [7] * 7  # nobody is left alone at either end
+    assert mask([0.5, float("nan"), 1.5, None, 4.0], words, d.FLOAT64).to_list()[::2] == [2.0, 2.0, 2.0]
+    assert (
+        mask([Decimal("0.01"), Decimal("0.02"), Decimal("0.04")], words, DECIMALS[0]).to_list() == [Decimal("0.02")] * 3
+    )
+    assert mask([2**63 - 1] * 3, words, d.INT64).to_list() == [2**63 - 1] * 3
+    assert mask([5, 6], words, d.INT8).to_list() == [None, None]
+
+
+def test_means_are_over_the_whole_release() -> None:
+    frame = pl.DataFrame({"v": [number % 100 for number in range(20_000)]})
+    plan = plan_of(("v", {"mask": "microaggregate", "k": 15_000}, d.INT64))
+    assert streamed(frame, plan)["v"].n_unique() == 1
 
 
 @quick

@@ -43,6 +43,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "geohash": {"precision": 5, "longitude": "lon"},
     "shift_date": {"days": 30, "entity": "person"},
     "noise": {"distribution": "laplace", "scale": 2000},
+    "shuffle": {},
+    "microaggregate": {"k": 5},
 }
 
 
@@ -87,7 +89,7 @@ def test_prohibited_data_is_only_dropped(id: str) -> None:
 @pytest.mark.parametrize("tier", Tier)
 def test_a_direct_identifier_is_never_kept(tier: Tier) -> None:
     assert floors(field(tier, Identifiability.DIRECT), mask("keep"))
-    for weak in ("rare", "shift_date", "noise"):
+    for weak in ("rare", "shift_date", "noise", "shuffle"):
         assert floors(field(tier, Identifiability.DIRECT), mask(weak))
     assert not floors(field(tier, Identifiability.DIRECT), mask("drop"))
 

@@ -26,6 +26,7 @@ from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
 WORDS += " hierarchy geo_round rare regex ip_prefix geohash shift_date noise"
+WORDS += " shuffle microaggregate"
 # One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
@@ -49,6 +50,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "geohash": {"precision": 5, "longitude": "lon"},
     "shift_date": {"days": 30, "entity": "person"},
     "noise": {"distribution": "laplace", "scale": 2.5, "base": 0.5},
+    "shuffle": {"within": "district", "least": 5},
+    "microaggregate": {"k": 5},
 }
 
 
@@ -158,6 +161,9 @@ def wrong(value: object) -> dict[str, str]:
         ({"mask": "noise", "distribution": "gauss", "scale": 2}, "distribution", "laplace, normal, uniform"),
         ({"mask": "noise", "distribution": "normal", "scale": 0}, "scale", "a positive number"),
         ({"mask": "noise", "distribution": "normal", "scale": 2, "base": 3}, "base", "above `scale`"),
+        ({"mask": "shuffle", "least": 1}, "least", "from 2"),
+        ({"mask": "shuffle", "within": 3}, "within", "name of a field"),
+        ({"mask": "microaggregate", "k": 1}, "k", "from 2 to 1000000"),
         ({"mask": "constant", "value": None}, "value", "finite number"),
         ({"mask": "keep", "justification": ""}, "justification", "3 to 500"),
     ],
@@ -275,6 +281,11 @@ MATRIX: list[tuple[dict[str, object], d.DType, d.DType | None]] = [
     ({"mask": "noise", "distribution": "uniform", "scale": 10**15}, d.DType("decimal", precision=38, scale=30), None),
     ({"mask": "noise", "distribution": "uniform", "scale": 3, "base": 1}, d.UINT8, None),
     ({"mask": "noise", "distribution": "uniform", "scale": 3}, d.DATE, None),
+    ({"mask": "shuffle"}, d.BINARY, d.BINARY),
+    ({"mask": "shuffle"}, OTHER, None),
+    ({"mask": "microaggregate", "k": 3}, D2, D2),
+    ({"mask": "microaggregate", "k": 3}, AWARE, AWARE),
+    ({"mask": "microaggregate", "k": 3}, d.STRING, None),
 ]
 
 
