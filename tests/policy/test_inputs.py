@@ -278,6 +278,13 @@ def test_every_technique_has_a_treatment() -> None:
         "hierarchy",
         "geo_round",
         "rare",
+        "regex",
+        "ip_prefix",
+        "geohash",
+        "shift_date",
+        "noise",
+        "shuffle",
+        "microaggregate",
     }
     assert set(ALL) == set(expected) | coarsening
     assert inputs.treatment(parse({"mask": "keep"})) == "kept"
