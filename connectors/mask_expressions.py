@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from connectors import mask_groups, mask_numbers, mask_places, mask_random
+from connectors import mask_groups, mask_numbers, mask_places, mask_random, mask_reversible
 from connectors.mask_values import (
     ROW_NUMBER,
     MaskingSecrets,
@@ -54,6 +54,10 @@ def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None 
             masked = mask_random.shuffle(field, column, secrets, entity)
         case t.Microaggregate():
             masked = mask_groups.microaggregate(field, column, entity)
+        case t.AesSiv():
+            masked = mask_reversible.aes_siv(mask, column, secrets)
+        case t.Ff1():
+            masked = mask_reversible.ff1(mask, column, secrets)
         case t.Null():
             masked = pl.lit(None)
         case _:

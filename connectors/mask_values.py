@@ -94,9 +94,15 @@ def _clean(values: pl.Series) -> pl.Series:
 def hmac_sha256(value: pl.Expr, key: str) -> pl.Expr:
     """HMAC-SHA-256 of a text under a key of 64 hexadecimal digits, 128 bits of it. Raises CONFIG_UNSAFE for
     a key of another form."""
+    key_bytes(key)
+    return cast(pl.Expr, cast(Any, value).chash.hmac_sha256(key=key)).str.head(DIGITS)
+
+
+def key_bytes(key: str) -> bytes:
+    """The 32 bytes of a key. Raises CONFIG_UNSAFE for one that is not 64 hexadecimal digits, without it."""
     if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
         raise SluicegateError(Reason.CONFIG_UNSAFE, "a masking key must be 64 lower-case hexadecimal digits")
-    return cast(pl.Expr, cast(Any, value).chash.hmac_sha256(key=key)).str.head(DIGITS)
+    return bytes.fromhex(key)
 
 
 # Importing the plugin registers `Expr.chash`.

@@ -97,6 +97,7 @@ def violations(case: Case) -> tuple[Violation, ...]:
         _sharing,
         _fields,
         _floors,
+        _grounds,
         _negative_list,
         _uses,
         _periods,
@@ -153,9 +154,19 @@ def _floors(case: Case) -> Iterator[Violation]:
             continue
         if field.classification is Tier.PROHIBITED:
             yield Violation(path, "a prohibited field never leaves", "drop it", code="FLOOR_PROHIBITED")
-        elif field.identifiability is Identifiability.DIRECT and mask.reversible:
+        elif field.identifiability is Identifiability.DIRECT and mask.id == "keep":
             message = f"{mask.id} would send a direct identifier"
             yield Violation(path, message, "drop it, or use hmac", code="FLOOR_DIRECT_IDENTIFIER")
+
+
+def _grounds(case: Case) -> Iterator[Violation]:
+    """What can be turned back leaves only on a legal basis that says so."""
+    known = [word for word in vocabulary.legal_bases() if word != vocabulary.ROOT_LEGAL_BASIS]
+    for field, mask in case.sent:
+        if mask.reversible and mask.id != "keep" and mask.grounds not in known:
+            message = f"{mask.id} can be turned back, and {(mask.grounds or 'nothing')[:80]!r} is no legal basis of DPV"
+            path = f"{case.field_path(field.name)}.legal_basis"
+            yield Violation(path, message, nearest(mask.grounds or "", known), code="REVERSIBLE_WITHOUT_BASIS")
 
 
 def _constant(words: str) -> str:

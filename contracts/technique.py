@@ -71,6 +71,11 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
         return str(self.__struct_config__.tag)
 
     @property
+    def grounds(self) -> str | None:
+        """The words in the contract that say why a value that can be had back must be sent; None without."""
+        return None
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Other fields whose values go into the output."""
         return ()

@@ -21,9 +21,11 @@ from contracts.technique_numbers import Bucket, Clip, GeoRound, Round
 from contracts.technique_places import Geohash, IpPrefix
 from contracts.technique_random import Microaggregate, Noise, ShiftDate, Shuffle
 from contracts.technique_regex import Regex
+from contracts.technique_reversible import AesSiv, Ff1
 
 __all__ = [
     "ALL",
+    "AesSiv",
     "AnyTechnique",
     "Bucket",
     "Clip",
@@ -31,6 +33,7 @@ __all__ = [
     "DatePart",
     "Drop",
     "Family",
+    "Ff1",
     "GeoRound",
     "Geohash",
     "Hierarchy",
@@ -78,6 +81,8 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
     Noise,
     Shuffle,
     Microaggregate,
+    AesSiv,
+    Ff1,
 ]
 
 # Technique id -> class: everything this version can do to a field.

@@ -20,7 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import masking
+from connectors import known_answers, masking
+from connectors.ff1 import Ff1Cipher
+from connectors.mask_reversible import turned_back
 from connectors.masking import masked, normalised, polars_type
 from connectors.sources.base import dtype_of
 from contracts import dtypes as d
@@ -148,6 +150,8 @@ MASKS: list[Words] = [
     {"mask": "noise", "distribution": "normal", "scale": 50, "base": 10},
     {"mask": "shuffle", "least": 2},
     {"mask": "microaggregate", "k": 2},
+    {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"},
+    {"mask": "ff1", "domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 ]
 
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))
@@ -208,7 +212,7 @@ def test_the_type_is_the_promised_one_nulls_stay_null_and_nothing_else_becomes_n
     for before, after in zip(values, result.to_list(), strict=True):
         if before is None or words["mask"] == "null":
             assert after is None
-        elif not (isinstance(before, str) and words["mask"] == "hmac") and not skips:
+        elif not (isinstance(before, str) and words["mask"] in ("hmac", "aes_siv")) and not skips:
             assert after is not None
 
 
@@ -266,6 +270,8 @@ IRREVERSIBLE = [
     {"mask": "regex", "pattern": "^(.*)(.)(.*)$", "replacement": "${3}${2}${1}"},
     {"mask": "regex", "pattern": "^(.)(.*?)([0-9])?$", "replacement": "${1}-${3}", "min_masked": 1},
     {"mask": "ip_prefix"},
+    {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"},
+    {"mask": "ff1", "domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 ]
 
 
@@ -520,6 +526,136 @@ def test_the_self_test_passes_here_and_refuses_a_hash_that_is_not_hmac(monkeypat
     with pytest.raises(SluicegateError) as caught:
         masking.self_test()
     assert caught.value.reason is Reason.CONFIG_UNSAFE
+
+
+class Unsealed:
+    """A cipher that is none."""
+
+    def __init__(self, key: bytes) -> None:
+        pass
+
+    def encrypt(self, data: bytes, beside: object) -> bytes:
+        return data
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "says"),
+    [
+        ("hkdf_extract", lambda salt, material: bytes(32), "RFC 5869"),
+        ("AESSIV", Unsealed, "RFC 5297"),
+        ("Ff1Cipher", lambda key, radix: Ff1Cipher(key[::-1], radix), "SP 800-38G"),
+        ("RFC_4231", (*known_answers.RFC_4231[:-1], (b"k", b"d", "0" * 64)), "RFC 4231"),
+        ("RFC_4231", known_answers.RFC_4231[1:], "RFC 4231"),  # fewer vectors are no test
+    ],
+)
+def test_nothing_is_served_when_any_keyed_function_gives_another_answer(
+    name: str, wrong: object, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_answers, name, wrong)
+    with pytest.raises(SluicegateError, match=says) as caught:
+        masking.self_test()
+    assert caught.value.reason is Reason.CONFIG_UNSAFE
+
+
+# --- encryption -------------------------------------------------------------------------------
+
+BASIS = {"legal_basis": "dpv:LegalObligation"}
+SIV: Words = {"mask": "aes_siv", "domain": "person", **BASIS}
+
+
+def ff1_of(radix: int = 10, domain: str = "card") -> Words:
+    return {"mask": "ff1", "domain": domain, "radix": radix, "unsafe_format_preserving": True, **BASIS}
+
+
+def back(words: Words, value: str, keys: Keys | None = None) -> str:
+    technique = parse(words)
+    assert isinstance(technique, techniques.AesSiv | techniques.Ff1)
+    return turned_back(technique, value, keys or Keys())
+
+
+@quick
+@given(values=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=10))
+def test_what_is_sealed_joins_and_can_be_turned_back_by_its_own_key_alone(values: list[str]) -> None:
+    sealed = mask(list(values), SIV, d.STRING).to_list()
+    assert [back(SIV, text) for text in sealed] == values
+    assert len(set(sealed)) == len(set(values))
+    other = mask(list(values), SIV, d.STRING, Keys("another agreement")).to_list()
+    domain = mask(list(values), {**SIV, "domain": "household"}, d.STRING).to_list()
+    assert not set(sealed) & set(other)
+    assert not set(sealed) & set(domain)
+    for wrong in (other[0], domain[0], sealed[0][:-2] + f"{int(sealed[0][-2:], 16) ^ 1:02x}", "", "zz", values[0]):
+        with pytest.raises(SluicegateError) as caught:
+            back(SIV, wrong)
+        assert caught.value.reason is Reason.DATA_INVALID
+        assert values[0] not in str(caught.value) or len(values[0]) < 3
+
+
+def test_numbers_and_dates_are_sealed_as_their_text_and_an_empty_text_is_null() -> None:
+    assert back(SIV, mask([7], SIV, d.UINT8)[0]) == "7"
+    assert back(SIV, mask([dt.date(2026, 1, 5)], SIV, d.DATE)[0]) == "2026-01-05"
+    assert mask(["", None], SIV, d.STRING).to_list() == [None, None]
+
+
+@quick
+@given(
+    data=st.data(),
+    radix=st.sampled_from([2, 10, 16, 36]),
+)
+def test_format_preserving_encryption_keeps_length_and_digits_and_can_be_turned_back(
+    data: st.DataObject, radix: int
+) -> None:
+    digits, words = "0123456789abcdefghijklmnopqrstuvwxyz"[:radix], ff1_of(radix)
+    technique = parse(words)
+    assert isinstance(technique, techniques.Ff1)
+    least, most = technique.shortest, max(length for length in range(120) if Ff1Cipher(bytes(16), radix).takes(length))
+    assert radix ** (least - 1) < 10**6 <= radix**least
+    texts = st.integers(least, most).flatmap(lambda length: st.text(digits, min_size=length, max_size=length))
+    values = data.draw(st.lists(texts, min_size=1, max_size=6, unique=True))
+    result = mask(list(values), words, d.STRING).to_list()
+    assert [len(after) for after in result] == [len(before) for before in values]
+    assert set("".join(result)) <= set(digits)
+    assert [back(words, after) for after in result] == values
+    assert len(set(result)) == len(values)
+    assert result != mask(list(values), words, d.STRING, Keys("another agreement")).to_list()
+
+
+def test_what_the_cipher_does_not_take_never_passes() -> None:
+    refused = ["", "12345", "138 0013", "１２３４５６７", "123456a", "1" * 33, "+123456", "1_234_567", "-1234567"]
+    assert mask([*refused, None], ff1_of(), d.STRING).to_list() == ["other"] * len(refused) + [None]
+    assert mask([-1234567, 12345], ff1_of(), d.INT64).to_list() == ["other", "other"]
+    for wrong in ("12345", "123456a", "1" * 33, "1_234_567"):
+        with pytest.raises(SluicegateError, match="no ff1 value"):
+            back(ff1_of(), wrong)
+
+
+def test_format_preserving_encryption_is_one_to_one_on_its_least_domain() -> None:
+    every = [f"{number:06}" for number in range(10**6)]
+    cipher = Ff1Cipher(b"k" * 32, 10)
+    assert len(set(cipher.encrypt(every))) == 10**6
+
+
+@pytest.mark.parametrize("vector", range(9))
+def test_samples_of_the_cipher_are_turned_back_too(vector: int) -> None:
+    size, radix, tweak, plain, enciphered = known_answers.FF1[vector]
+    cipher = Ff1Cipher(bytes.fromhex(known_answers.FF1_KEY)[:size], radix)
+    assert cipher.encrypt([plain, plain], bytes.fromhex(tweak)) == [enciphered] * 2
+    assert cipher.decrypt([enciphered], bytes.fromhex(tweak)) == [plain]
+
+
+@pytest.mark.parametrize("words", [SIV, ff1_of()], ids=str)
+def test_a_cipher_says_nothing_of_its_key(words: Words) -> None:
+    assert "6b6b" not in repr(Ff1Cipher(b"k" * 32, 10)) + str(vars(type(Ff1Cipher(b"k" * 32, 10))))
+
+    class Weak:
+        def key(self, domain: str) -> str:
+            return "hunter2"
+
+        draw = key
+
+    with pytest.raises(SluicegateError) as caught:
+        masked(pl.DataFrame({"v": ["a"]}).lazy(), plan_of(("v", words, d.STRING)), Weak())
+    assert caught.value.reason is Reason.CONFIG_UNSAFE
+    assert "hunter2" not in str(caught.value)
 
 
 # --- classes, against the definition ----------------------------------------------------------

@@ -231,6 +231,14 @@ def test_a_cell_reads_the_longitude_though_it_is_not_sent_and_counts_as_quasi() 
     assert made.quasi_identifiers == ("sex", "lat")
 
 
+@pytest.mark.parametrize("words", [{"mask": "aes_siv"}, {"mask": "ff1", "unsafe_format_preserving": True}])
+def test_an_encrypted_phone_is_a_pseudonym_under_composite_k(words: dict[str, Any]) -> None:
+    sealed = {**words, "domain": "phone", "legal_basis": "dpv:LegalObligation"}
+    made = compiled(contract({"phone": sealed, "citizen_id": {"mask": "drop"}}))
+    assert made.pseudonyms == ("phone",)
+    assert "phone" not in made.quasi_identifiers
+
+
 def test_a_column_that_leaves_as_nulls_is_not_read() -> None:
     made = compiled(contract({"ward": {"mask": "null"}}), fields=("sex", "ward"))
     assert [item.name for item in made.fields] == ["sex", "ward"]
@@ -492,6 +500,21 @@ REFUSALS: dict[str, tuple[Change, str, str]] = {
         lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "lat"}}),
         "MASK_UNFIT",
         "lat is float64",
+    ),
+    "encryption on a basis that no law knows": (
+        lambda: contract({"phone": {"mask": "aes_siv", "domain": "p", "legal_basis": "dpv:LegalObligatio"}}),
+        "REVERSIBLE_WITHOUT_BASIS",
+        "did you mean 'dpv:LegalObligation'?",
+    ),
+    "encryption on any basis at all": (
+        lambda: contract({"phone": {"mask": "aes_siv", "domain": "p", "legal_basis": "dpv:LegalBasis"}}),
+        "REVERSIBLE_WITHOUT_BASIS",
+        "fields.phone.legal_basis",
+    ),
+    "a national id encrypted, whatever the basis": (
+        lambda: contract({"citizen_id": {"mask": "aes_siv", "domain": "p", "legal_basis": "dpv:LegalObligation"}}),
+        "FLOOR_HIGHLY_PRIVATE_IDENTIFIER",
+        "can be undone",
     ),
     "a mask that cannot work on the type": (
         lambda: contract({"birth_date": {"mask": "prefix", "length": 4}}),

@@ -45,6 +45,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "noise": {"distribution": "laplace", "scale": 2000},
     "shuffle": {},
     "microaggregate": {"k": 5},
+    "aes_siv": {"domain": "person", "legal_basis": "dpv:LegalObligation"},
+    "ff1": {"domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 }
 
 

@@ -18,6 +18,7 @@ from contracts import (
     technique_places,
     technique_random,
     technique_regex,
+    technique_reversible,
     techniques,
 )
 from contracts.canonical import canonical
@@ -26,7 +27,7 @@ from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
 WORDS += " hierarchy geo_round rare regex ip_prefix geohash shift_date noise"
-WORDS += " shuffle microaggregate"
+WORDS += " shuffle microaggregate aes_siv ff1"
 # One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
@@ -52,11 +53,13 @@ SAMPLES: dict[str, dict[str, object]] = {
     "noise": {"distribution": "laplace", "scale": 2.5, "base": 0.5},
     "shuffle": {"within": "district", "least": 5},
     "microaggregate": {"k": 5},
+    "aes_siv": {"domain": "person", "legal_basis": "dpv:LegalObligation"},
+    "ff1": {"domain": "card", "radix": 16, "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 }
 
 
 MODULES = [technique, technique_hide, technique_numbers, technique_classes, technique_regex, technique_places]
-MODULES += [technique_random, techniques]
+MODULES += [technique_random, technique_reversible, techniques]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -164,6 +167,14 @@ def wrong(value: object) -> dict[str, str]:
         ({"mask": "shuffle", "least": 1}, "least", "from 2"),
         ({"mask": "shuffle", "within": 3}, "within", "name of a field"),
         ({"mask": "microaggregate", "k": 1}, "k", "from 2 to 1000000"),
+        ({"mask": "aes_siv", "domain": "a"}, "legal_basis", "needs `legal_basis`"),
+        ({"mask": "aes_siv", "domain": "a", "legal_basis": "the law"}, "legal_basis", "dpv:LegalObligation"),
+        (
+            {"mask": "ff1", "domain": "a", "legal_basis": "dpv:LegalObligation"},
+            "unsafe_format_preserving",
+            "ff1 is off",
+        ),
+        ({"mask": "ff1", "domain": "a", "legal_basis": "dpv:X", "radix": 37}, "radix", "from 2 to 36"),
         ({"mask": "constant", "value": None}, "value", "finite number"),
         ({"mask": "keep", "justification": ""}, "justification", "3 to 500"),
     ],
@@ -282,6 +293,10 @@ MATRIX: list[tuple[dict[str, object], d.DType, d.DType | None]] = [
     ({"mask": "noise", "distribution": "uniform", "scale": 3, "base": 1}, d.UINT8, None),
     ({"mask": "noise", "distribution": "uniform", "scale": 3}, d.DATE, None),
     ({"mask": "shuffle"}, d.BINARY, d.BINARY),
+    ({"mask": "aes_siv", "domain": "a", "legal_basis": "dpv:Contract"}, d.DATE, d.STRING),
+    ({"mask": "aes_siv", "domain": "a", "legal_basis": "dpv:Contract"}, d.FLOAT64, None),
+    ({"mask": "ff1", **SAMPLES["ff1"]}, d.UINT64, d.STRING),
+    ({"mask": "ff1", **SAMPLES["ff1"]}, d.DATE, None),
     ({"mask": "shuffle"}, OTHER, None),
     ({"mask": "microaggregate", "k": 3}, D2, D2),
     ({"mask": "microaggregate", "k": 3}, AWARE, AWARE),
@@ -315,7 +330,10 @@ def test_defaults_that_depend_on_the_type_are_written_out() -> None:
 def test_promises_are_consistent() -> None:
     for cls in ALL.values():
         assert 0 <= cls.strength <= 5
-        assert (cls.strength == 0) == cls.reversible == (cls.family is Family.NONE)
+        assert (cls.strength == 0) == (cls.family is Family.NONE)
+        # What can be had back says why: keep by its justification, encryption by its legal basis.
+        named = {field.name for field in msgspec.structs.fields(cls)}
+        assert cls.reversible == bool(named & {"justification", "legal_basis"})
         assert cls.sent or cls.strength == 5
         assert not (cls.joinable and cls.remnant)
         # Whatever leaves nothing readable behind leaves no remnant, and the other way round.
