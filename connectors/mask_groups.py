@@ -51,21 +51,21 @@ def _means(rows: pl.Series, k: int, source: DType) -> pl.Series:
     3. Means, held within their groups.
     """
     frame = rows.struct.unnest()
-    if "who" not in frame.columns:
-        frame = frame.with_row_index("who")
     known = frame.drop_nulls()
     if source.kind == "float":
         known = known.filter(pl.col("value").is_not_nan())
-    first = known.group_by("who").agg(pl.col("value").min()).group_by("value").agg(pl.len().alias("new"))
+    rows_of = known.group_by("value").agg(pl.len().alias("rows"))
+    if "who" in known.columns:
+        first = known.group_by("who").agg(pl.col("value").min()).group_by("value").agg(pl.len().alias("new"))
+        rows_of = rows_of.join(first, on="value", how="left")
+    else:
+        rows_of = rows_of.with_columns(new="rows")
     levels = (
-        known.group_by("value")
-        .agg(pl.len().alias("rows"))
-        .join(first, on="value", how="left")
-        .sort("value")
+        rows_of.sort("value")
         .with_columns(seen=pl.col("new").fill_null(0).cum_sum().cast(pl.Int64))
         .with_columns(cut=(pl.col("seen") - 1) // k)
     )
-    if known["who"].n_unique() < k:
+    if levels.is_empty() or levels["seen"][-1] < k:
         return pl.repeat(None, len(rows), dtype=frame.schema["value"], eager=True)
     cuts = levels.group_by("cut", maintain_order=True).agg(pl.col("seen").max())
     full = (cuts["seen"] - cuts["seen"].shift(1, fill_value=0)) >= k

@@ -31,40 +31,51 @@ _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_00
 def shift_date(mask: t.ShiftDate, column: pl.Expr, source: DType, secrets: MaskingSecrets) -> pl.Expr:
     """The date moved by its entity's days. The key's name has a slash, as no domain of a contract."""
     drawn = hmac_sha256(normalised(pl.col(mask.entity)), secrets.key(f"shift_date/{mask.days}"))
-    place = drawn.str.head(_HALF).str.to_integer(base=16) % (2 * mask.days) - mask.days
-    shift = place + (place >= 0).cast(pl.Int64)  # from -days to days, without 0
+    days = drawn.map_batches(lambda digits: _shifts(digits, mask.days), return_dtype=pl.Int64, is_elementwise=True)
     if source.kind == "date":
         day = column.cast(pl.Int32).cast(pl.Int64).clip(_FIRST_DAY + mask.days, _LAST_DAY - mask.days)
-        return (day + shift).cast(pl.Int32).cast(pl.Date)
+        return (day + days).cast(pl.Int32).cast(pl.Date)
     per_day = _PER_DAY[source.unit]
     first, last = max(_FIRST_DAY * per_day, -(2**63) + 1), min((_LAST_DAY + 1) * per_day - 1, 2**63 - 1)
     moment = column.cast(pl.Int64).clip(first + mask.days * per_day, last - mask.days * per_day)
-    return (moment + shift * per_day).cast(polars_type(source))
+    return (moment + days * per_day).cast(polars_type(source))
+
+
+def _shifts(digits: pl.Series, days: int) -> pl.Series:
+    """From -days to days, without 0."""
+    place = digits.str.head(_HALF).str.to_integer(base=16) % (2 * days) - days
+    return place + (place >= 0).cast(pl.Int64)
 
 
 # --- noise ------------------------------------------------------------------------------------
 
 
 def noise(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
-    """The value, rounded where the mask says so, and a random number."""
-    mask, source = cast(t.Noise, field.technique), field.source
-    value = before_noise(mask, column, source)
-    added = _drawn(mask, _digits(field, column, secrets, entity))
+    """The value, rounded where the mask says so, and a random number. What is drawn is used more than once, and
+    an engine that does not see it as one would hash it each time: so it goes through one function."""
+    mask, kind = cast(t.Noise, field.technique), polars_type(field.output)
+    value = before_noise(mask, column, field.source).alias("value")
+    drawn = pl.struct(value, _digits(field, column, secrets, entity).alias("digits"))
+    return drawn.map_batches(lambda rows: _noisy(rows, field, mask).cast(kind), return_dtype=kind, is_elementwise=True)
+
+
+def _noisy(rows: pl.Series, field: PlannedField, mask: t.Noise) -> pl.Series:
+    source, value, added = field.source, pl.col("value"), pl.col("added")
+    frame = rows.struct.unnest().with_columns(_drawn(mask, pl.col("digits")).alias("added"))
     if source.kind == "float":
         if mask.base is not None:
             added = rounded_float(added, float(mask.base))
-        return value.cast(pl.Float64) + added
+        return frame.select(value.cast(pl.Float64) + added).to_series()
     if source.kind == "decimal":
         step = added.cast(pl.Decimal(38, source.scale))
-        return value.cast(pl.Decimal(38, source.scale)) + (
-            step if mask.base is None else nearest(step, field.output, exact(mask.base))
-        )
+        step = step if mask.base is None else nearest(step, field.output, exact(mask.base))
+        return frame.select(value.cast(pl.Decimal(38, source.scale)) + step).to_series()
     kind: pl.DataType = pl.UInt64() if not source.signed and source.bits == 64 else pl.Int64()
     steps = added.round().cast(pl.Int64)
-    if mask.base is not None:
-        steps = nearest(steps, INT64, exact(mask.base))
-    up, down = steps.clip(lower_bound=0).cast(kind), (-steps.clip(upper_bound=0)).cast(kind)
-    return lowered(raised(value.cast(kind), up, source), down, source)
+    frame = frame.with_columns((steps if mask.base is None else nearest(steps, INT64, exact(mask.base))).alias("added"))
+    up, down = added.clip(lower_bound=0).cast(kind), (-added.clip(upper_bound=0)).cast(kind)
+    frame = frame.with_columns(raised(value.cast(kind), up, source).alias("value"))
+    return frame.select(lowered(value.cast(kind), down, source)).to_series()
 
 
 def before_noise(mask: t.Noise, column: pl.Expr, source: DType) -> pl.Expr:
