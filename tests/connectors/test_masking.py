@@ -205,7 +205,8 @@ def test_the_type_is_the_promised_one_nulls_stay_null_and_nothing_else_becomes_n
     values = data.draw(st.lists(st.none() | values_of(dtype), max_size=8))
     result = mask(values, words, dtype)
     technique = parse(words)
-    lonely = words["mask"] in ("shuffle", "microaggregate") and len(values) - values.count(None) < 2
+    some = [value for value in values if value is not None and (words["mask"] == "shuffle" or value == value)]
+    lonely = words["mask"] in ("shuffle", "microaggregate") and len(some) < 2  # fewer than it asks for
     skips = lonely or (words.get("unit") == "hour" and dtype.zone is None)  # a wall clock that the zone's clock skipped
     assert result.dtype == polars_type(technique.produces(dtype))
     assert len(result) == len(values)
