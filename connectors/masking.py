@@ -8,43 +8,35 @@ expressions until it is collected: it is never serialised, logged or shipped.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterable
-from typing import Any, cast
 
 import polars as pl
 
-from connectors.mask_expressions import (
-    DIGITS,
-    ROW_NUMBER,
-    MaskingSecrets,
-    expression,
-    normalised,
-    polars_type,
-    wire_clean,
-)
+from connectors.known_answers import self_test
+from connectors.mask_expressions import before_chance, expression
+from connectors.mask_values import ROW_NUMBER, MaskingSecrets, normalised, polars_type, wire_clean
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
-from contracts.plan import Plan
+from contracts.plan import Plan, PlannedField
 
-__all__ = ["MaskingSecrets", "expressions", "masked", "normalised", "polars_type", "self_test", "wire_clean"]
-
-# RFC 4231, the cases whose keys are text: key, data, HMAC-SHA-256 (case 5 is truncated to 128 bits,
-# as pseudonyms are).
-_RFC_4231: tuple[tuple[str, bytes, str], ...] = (
-    ("\x0b" * 20, b"Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
-    ("Jefe", b"what do ya want for nothing?", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
-    (bytes(range(1, 26)).decode(), b"\xcd" * 50, "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"),
-    ("\x0c" * 20, b"Test With Truncation", "a3b6167473100ee06e0c796c2955552b"),
-)
+__all__ = [
+    "MaskingSecrets",
+    "before_chance",
+    "expressions",
+    "masked",
+    "normalised",
+    "polars_type",
+    "self_test",
+    "wire_clean",
+]
 
 
 def expressions(plan: Plan, secrets: MaskingSecrets) -> list[pl.Expr]:
-    """One expression for each field sent, in the plan's order, over the columns of `plan.read` and, for
-    random ids, the row numbers that `masked` adds."""
+    """One expression for each field sent, in the plan's order, over the columns of `plan.read` and, where
+    masks draw by row, the row numbers that `masked` adds."""
     for field in plan.fields:
         _check_zone(field.technique)
+        _check_pattern(field)
     return [expression(field, secrets, plan.entity) for field in plan.fields]
 
 
@@ -54,7 +46,7 @@ def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: 
     `beside` are further columns for the gateway's own use (the entity, to count it), computed from the
     unmasked frame, put after the columns that leave, and not cleaned.
 
-    Raises PLAN_REFUSED for a time zone that the engine does not know, CONFIG_UNSAFE for a key that is
+    Raises PLAN_REFUSED for a time zone or a pattern that the engine does not know, CONFIG_UNSAFE for a key that is
     not 64 hexadecimal digits. What the data itself forbids surfaces when the frame is collected.
     """
     others = list(beside)
@@ -63,7 +55,7 @@ def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: 
     if clash := set(names) & set(own):
         raise ValueError(f"columns beside the plan's need names of their own, not {sorted(clash)}")
     masks = expressions(plan, secrets)
-    if any(isinstance(field.technique, t.RandomId) for field in plan.fields):
+    if any(field.technique.draws for field in plan.fields):
         frame = frame.with_row_index(ROW_NUMBER)
     return frame.with_columns(*masks, *others).select(*names, *own)
 
@@ -80,24 +72,14 @@ def _check_zone(mask: t.Technique) -> None:
         ) from None
 
 
-def self_test() -> None:
-    """Check the engine's keyed hash against RFC 4231 and against the standard library.
-
-    A gateway runs this before it serves anything. Raises CONFIG_UNSAFE on any difference: pseudonyms
-    would not join, or could be no pseudonyms at all.
-    """
-    cases = [(key, data, expected) for key, data, expected in _RFC_4231]
-    key = hashlib.sha256(b"sluicegate self test").hexdigest()
-    data = "身份证 é\x1fweek:2026-01-05".encode()
-    cases.append((key, data, hmac.new(key.encode(), data, hashlib.sha256).hexdigest()))
-    for key, data, expected in cases:
-        found = pl.DataFrame({"data": [data]}).select(cast(Any, pl.col("data")).chash.hmac_sha256(key=key)).item()
-        if (
-            not isinstance(found, str)
-            or not hmac.compare_digest(found[: len(expected)], expected)
-            or len(expected) < DIGITS
-        ):
-            raise SluicegateError(
-                Reason.CONFIG_UNSAFE,
-                "polars-hash does not compute HMAC-SHA-256 (RFC 4231), so nothing is served: reinstall it",
-            )
+def _check_pattern(field: PlannedField) -> None:
+    """The contract was read without this engine, which alone knows what it can carry out."""
+    if not isinstance(field.technique, t.Regex):
+        return
+    try:
+        pl.Series([""]).str.replace_all(field.technique.pattern, field.technique.replacement)
+    except pl.exceptions.PolarsError as error:
+        why = str(error).partition("This error")[0].strip().rpartition("error: ")[2][:80]
+        raise SluicegateError(
+            Reason.PLAN_REFUSED, f"the pattern of {field.name} cannot be carried out: {why}; state another"
+        ) from None

@@ -4,7 +4,8 @@ A class is what an outsider can tell apart: the rows of one tuple of quasi-ident
 pseudonym is sent it joins rows, so a class is the whole set of tuples that one pseudonym joins
 (composite k). k counts the distinct entities of a class, l the distinct values of a sensitive field
 that leave in it; a null quasi-identifier is a value, a null sensitive value is none. Rows of a class
-that misses a bound are suppressed whole, again and again until no class misses one.
+that misses a bound are suppressed whole, again and again until no class misses one. Fields that chance
+went into (noise, shifted dates) are counted as they were before.
 
 Everything is counted on 64-bit keyed hashes, never on values: `columns` adds them while rows are
 masked, `measure` reads only them. Memory is bounded by `budget` rows whatever the table's size: what
@@ -15,9 +16,10 @@ hash is 3 in 10^8.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import polars as pl
 
@@ -109,32 +111,51 @@ def with_hashes(
     key: ReleaseKey,
     *,
     beside: Iterable[pl.Expr] = (),
+    tuples: Mapping[str, Sequence[str]] | None = None,
 ) -> pl.LazyFrame:
-    """The outgoing columns of a plan, and the hash columns of `places` behind them. The entity's hash is
-    of its normalised source value, so that the value itself is nowhere in the result. `beside` as in
-    `masking.masked`."""
-    others = list(beside)
+    """The outgoing columns of a plan, and the hash columns of `places` behind them; with `tuples`, one more
+    each for the tuple of those fields. The entity's hash is of its normalised source value, so that the value
+    itself is nowhere in the result. A field that chance went into is hashed as it was before: noise would
+    make every class a class of one, and every sensitive value a distinct one. `beside` as in `masking.masked`.
+    """
+    counted = [*plan.quasi_identifiers, *(name for name, _ in (*places.values, *places.hashes))]
+    steady = {
+        field.name: f"#before.{field.name}"
+        for field in plan.fields
+        if field.technique.randomised and field.name in counted
+    }
+    others = [
+        *beside,
+        *(masking.before_chance(field).alias(steady[field.name]) for field in plan.fields if field.name in steady),
+    ]
     if not places.entity_is_unit:
         name = plan.entity or ""
         normal = masking.normalised(pl.col(name))
         others.append(_hash(normal, key.number("entity")).alias(places.entity))
     out = masking.masked(frame, plan, secrets, beside=others)
     seed = key.number("unit")
+    rows = {places.row: plan.quasi_identifiers, **(tuples or {})}
     return out.with_columns(
-        tuple_hash(plan.quasi_identifiers, key).alias(places.row),
+        *(tuple_hash(names, key, steady).alias(column) for column, names in rows.items()),
         *(
             _hash(pl.col(name), seed + index).alias(column)
             for index, (name, column) in enumerate(zip(plan.pseudonyms, places.units, strict=True))
         ),
-        *(_hash(pl.col(name), key.number("value", name)).alias(column) for name, column in places.hashes),
-    )
+        *(
+            _hash(pl.col(steady.get(name, name)), key.number("value", name)).alias(column)
+            for name, column in places.hashes
+        ),
+    ).drop(steady.values())
 
 
-def tuple_hash(fields: Iterable[str], key: ReleaseKey) -> pl.Expr:
-    """The keyed hash of a tuple of outgoing values; nulls count as values."""
+def tuple_hash(fields: Iterable[str], key: ReleaseKey, stand_ins: Mapping[str, str] = MappingProxyType({})) -> pl.Expr:
+    """The keyed hash of a tuple of outgoing values, or of the columns that stand in for them; nulls count
+    as values."""
     whole: pl.Expr = pl.lit(key.number("tuple") >> 1, dtype=pl.UInt64)
     for name in fields:
-        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ pl.col(name).hash(key.number("tuple", name))
+        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ pl.col(stand_ins.get(name, name)).hash(
+            key.number("tuple", name)
+        )
     return whole.hash(key.number("tuple", "whole"))
 
 

@@ -25,7 +25,7 @@ import polars as pl
 
 from connectors import making, privacy
 from connectors.keys import passing_secrets
-from connectors.mask_expressions import expression
+from connectors.mask_expressions import before_chance, expression
 from connectors.masking import MaskingSecrets
 from connectors.missed import too_risky
 from connectors.order import ReleaseKey
@@ -144,8 +144,9 @@ class _Lattice:
         spans = _spans(scoped, quasi, source.name)
         ladders = {field.name: ladder(field.technique, field.source, spans.get(field.name)) for field in quasi}
         beside = [expr for field in quasi for expr in _steps(field, ladders[field.name], secrets, plan, key)]
+        beside += [before_chance(field).alias(_counted(field)) for field in quasi if field.technique.randomised]
         frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=beside).with_columns(
-            pl.col(field.name).hash(key.number("step", field.name)).alias(_step(field.name, 0)) for field in quasi
+            pl.col(_counted(field)).hash(key.number("step", field.name)).alias(_step(field.name, 0)) for field in quasi
         )
         kept = [column for column in places.columns if column != places.row]
         rows, known = [], {field.name: list[pl.DataFrame]() for field in quasi}
@@ -203,6 +204,11 @@ class _Lattice:
 
 def _step(name: str, step: int) -> str:
     return f"#step.{step}.{name}"
+
+
+def _counted(field: PlannedField) -> str:
+    """The column whose values make classes: what leaves, or what it was before chance went into it."""
+    return f"#counted.{field.name}" if field.technique.randomised else field.name
 
 
 def _source(name: str) -> str:

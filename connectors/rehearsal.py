@@ -131,10 +131,9 @@ def _spool(
     if places is None:
         frame = masked(scoped, plan, secrets)
     else:
-        frame = privacy.with_hashes(scoped, plan, secrets, places, key).with_columns(
-            privacy.tuple_hash([other for other in plan.quasi_identifiers if other != name], key).alias(_without(name))
-            for name in plan.quasi_identifiers
-        )
+        quasi = plan.quasi_identifiers
+        others = {_without(name): [other for other in quasi if other != name] for name in quasi}
+        frame = privacy.with_hashes(scoped, plan, secrets, places, key, tuples=others)
     making.check_schema(frame, making.wire_schema(plan), source=source.name)
     with spools.room("dry-run"):
         making.deal(frame, rows, key, inspector.inspect, source=source.name)

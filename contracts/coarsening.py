@@ -20,7 +20,9 @@ from contracts.techniques import (
     AnyTechnique,
     Bucket,
     DatePart,
+    Geohash,
     Hierarchy,
+    IpPrefix,
     Keep,
     Null,
     Partial,
@@ -73,6 +75,10 @@ def _next(mask: AnyTechnique, dtype: DType, span: float | None) -> AnyTechnique 
             return msgspec.structs.replace(mask, level=mask.level + 1)
         case Partial() if mask.keep_first or mask.keep_last:
             return _less_shown(mask)
+        case IpPrefix() if (mask.v4, mask.v6) != (8, 16):
+            return msgspec.structs.replace(mask, v4=max(8, mask.v4 - 4), v6=max(16, mask.v6 - 8))
+        case Geohash() if mask.precision > 1:
+            return msgspec.structs.replace(mask, precision=mask.precision - 1)
         case _:
             return None
 

@@ -87,6 +87,11 @@ def _mask(contract: Contract, purpose: Purpose, field: Field, path: str) -> Iter
     if mask.sent and not kinds & set(mask.kinds):
         message = f"{mask.id} works on {', '.join(mask.kinds)}; this field is {field.logical_type}"
         yield Violation(f"{path}.fields.{field.name}", message, "choose another mask", code="MASK_UNFIT")
+    for name in mask.reveals if mask.sent else ():
+        other = contract.field(name)
+        if other is not None and not KINDS.get(other.logical_type, frozenset()) & set(mask.kinds):
+            message = f"{mask.id} works on {', '.join(mask.kinds)}; {name} is {other.logical_type}"
+            yield Violation(f"{path}.fields.{field.name}", message, "name another field", code="MASK_UNFIT")
     time = contract.field(mask.period.field) if isinstance(mask, Hmac) and mask.period is not None else None
     if time is not None and time.logical_type not in ("date", "timestamp"):
         message = f"a period needs a date or a timestamp; {time.name} is {time.logical_type}"

@@ -16,7 +16,7 @@ from contracts import vocabulary
 from contracts.errors import Violation, nearest
 from contracts.model import Contract, Field, Identifiability, Purpose, SharingClass, SharingModel, Tier
 from contracts.standard import Standard
-from contracts.techniques import AnyTechnique, Hmac, RandomId
+from contracts.techniques import AnyTechnique, Hmac, RandomId, ShiftDate
 
 LEAST_L = 2  # fewer than two different values in a class tell the value of everyone in it
 
@@ -96,7 +96,7 @@ def violations(case: Case) -> tuple[Violation, ...]:
     """Every rule that the purpose breaks, in the order of the document. Empty: it may be sent, as far
     as can be told without the data."""
     rules = (
-        *(_sharing, _fields, _floors, _negative_list, _uses, _periods),
+        *(_sharing, _fields, _floors, _grounds, _negative_list, _uses, _periods, _read, _shifts),
         *(_bounds, _risk, _sensitive, _spread, _rows, _approvers),
     )
     return tuple(found for rule in rules for found in rule(case))
@@ -145,9 +145,19 @@ def _floors(case: Case) -> Iterator[Violation]:
             continue
         if field.classification is Tier.PROHIBITED:
             yield Violation(path, "a prohibited field never leaves", "drop it", code="FLOOR_PROHIBITED")
-        elif field.identifiability is Identifiability.DIRECT and mask.reversible:
+        elif field.identifiability is Identifiability.DIRECT and mask.id == "keep":
             message = f"{mask.id} would send a direct identifier"
             yield Violation(path, message, "drop it, or use hmac", code="FLOOR_DIRECT_IDENTIFIER")
+
+
+def _grounds(case: Case) -> Iterator[Violation]:
+    """What can be turned back leaves only on a legal basis that says so."""
+    known = [word for word in vocabulary.legal_bases() if word != vocabulary.ROOT_LEGAL_BASIS]
+    for field, mask in case.sent:
+        if mask.reversible and mask.strength > 0 and mask.grounds not in known:
+            message = f"{mask.id} can be turned back, and {(mask.grounds or 'nothing')[:80]!r} is no legal basis of DPV"
+            path = f"{case.field_path(field.name)}.legal_basis"
+            yield Violation(path, message, nearest(mask.grounds or "", known), code="REVERSIBLE_WITHOUT_BASIS")
 
 
 def _constant(words: str) -> str:
@@ -156,7 +166,7 @@ def _constant(words: str) -> str:
 
 def _negative_list(case: Case) -> Iterator[Violation]:
     """Fields and combinations that never leave, in any form but dropped."""
-    sent = {field.name for field, _ in case.sent}
+    sent = {field.name for field, _ in case.sent} | {name for _, mask in case.sent for name in mask.reveals}
     for name in case.contract.negative_list.fields:
         if name in sent:
             yield Violation(
@@ -192,6 +202,41 @@ def _periods(case: Case) -> Iterator[Violation]:
                 f"the schema has no field {mask.period.field[:64]!r}",
             )
             yield Violation(path, message, nearest(mask.period.field, known), code="PERIOD_FIELD_UNKNOWN")
+
+
+def _read(case: Case) -> Iterator[Violation]:
+    """What a mask reads is known. A field that shows in another's mask is judged as that other is, so the
+    two must be alike."""
+    known = [item.name for item in case.contract.fields]
+    for field, mask in case.sent:
+        path = case.field_path(field.name)
+        for name in mask.reads:
+            other = case.contract.field(name)
+            if other is None and not isinstance(mask, Hmac):
+                message = f"the schema has no field {name[:64]!r}"
+                yield Violation(path, message, nearest(name, known), code="MASK_FIELD_UNKNOWN")
+            if other is None or name not in mask.reveals:
+                continue
+            if name == field.name:
+                message = f"{mask.id} needs another field besides {name}"
+                yield Violation(path, message, "name the field of the longitude", code="MASK_FIELD_UNLIKE")
+            elif _judged_by(other) != _judged_by(field):
+                message = f"{mask.id} shows {name} too, which is not classified like {field.name}"
+                hint = "give both the same classification, identifiability and category"
+                yield Violation(path, message, hint, code="MASK_FIELD_UNLIKE")
+
+
+def _shifts(case: Case) -> Iterator[Violation]:
+    """Days are shifted by person: by anything that many share, one known date would give away all."""
+    judged = case.purpose.effectiveness
+    for field, mask in case.sent:
+        if judged is not None and isinstance(mask, ShiftDate) and mask.entity != judged.entity:
+            message = f"shift_date by {mask.entity[:64]!r}; persons are told apart by {judged.entity!r}"
+            yield Violation(case.field_path(field.name), message, f"entity: {judged.entity}", code="SHIFT_ENTITY")
+
+
+def _judged_by(field: Field) -> tuple[object, ...]:
+    return field.classification, field.identifiability, field.category
 
 
 def _bounds(case: Case) -> Iterator[Violation]:

@@ -13,7 +13,7 @@ from contracts.errors import SluicegateError, Violation, nearest
 from contracts.model import RowCondition
 from contracts.plan_rules import Case
 from contracts.technique import date_of
-from contracts.techniques import AnyTechnique, Hmac, Period, Truncate
+from contracts.techniques import AnyTechnique, Geohash, Hmac, Period, ShiftDate, Truncate
 
 # Types whose values can tell entities apart by their spelling.
 ENTITY_KINDS = ("string", "integer", "date")
@@ -81,6 +81,12 @@ def _masks(case: Case, schema: Mapping[str, DType]) -> Iterator[Violation]:
             continue
         for problem in mask.problems(dtype):
             yield Violation(case.field_path(field.name), problem, code="MASK_UNFIT")
+        if isinstance(mask, Geohash) and (other := schema.get(mask.longitude)) is not None:
+            for problem in mask.only(other):
+                yield Violation(f"{case.field_path(field.name)}.longitude", problem, code="MASK_UNFIT")
+        if isinstance(mask, ShiftDate) and (other := schema.get(mask.entity)) and other.kind not in ENTITY_KINDS:
+            message = f"{mask.entity} is {other}; entities are told apart by {', '.join(ENTITY_KINDS)}"
+            yield Violation(f"{case.field_path(field.name)}.entity", message, code="MASK_UNFIT")
         if isinstance(mask, Hmac) and mask.period is not None:
             yield from _period_violations(case, field.name, mask.period, schema)
 

@@ -7,6 +7,7 @@ permanent. `exposed` finds what has no place there, `strip` writes a copy withou
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -63,7 +64,8 @@ def strip(raw: bytes, *, name: str = "contract") -> bytes:
 
 def inline(value: Json) -> str:
     """A value as YAML on one line, as it stands within other text."""
-    written: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, default_flow_style=True, width=2**31)
+    plain = json.dumps(value, ensure_ascii=False).isprintable()  # some other breaks of lines would pass as letters
+    written: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=plain, default_flow_style=True, width=2**31)
     return written.removesuffix("\n").removesuffix("\n...")
 
 

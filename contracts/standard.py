@@ -196,11 +196,18 @@ class Standard(_Rule, frozen=True, kw_only=True):
             for floor in self.floors_of(field)
             if (message := floor.breach(field, technique, l_bound)) is not None
         ]
-        if (left := self.candidates(field, technique)) < self.least_candidates:
+        if technique.id == "regex" and self._shaped(field):
+            message = f"what a regex leaves of a {field.category} cannot be counted; allowed: partial, prefix"
+            found.append(Breach("candidates", message, "whoever knows what a value looks like tries them all"))
+        elif (left := self.candidates(field, technique)) < self.least_candidates:
             message = f"{technique.id} leaves about {left:.0f} candidates of a {field.category}"
             message += f"; at least {self.least_candidates} are needed"
             found.append(Breach("candidates", message, "whoever knows what a value looks like tries them all"))
         return tuple(found)
+
+    def _shaped(self, field: Field) -> bool:
+        category = self.categories.get(field.category or "")
+        return category is not None and bool(category.shape)
 
     def candidates(self, field: Field, technique: Technique) -> float:
         """How many values fit what a partial mask or a prefix shows of a field whose category has a
@@ -219,7 +226,9 @@ class Standard(_Rule, frozen=True, kw_only=True):
     def coarse_amount(self, field: Field, technique: Technique) -> bool:
         """Whether an amount is sent no finer than the standard's rounding. False for other categories."""
         least = self.rounding.get(field.category or "")
-        step = getattr(technique, "base", None) if technique.id == "round" else getattr(technique, "size", None)
+        step = (
+            getattr(technique, "base", None) if technique.id in ("round", "noise") else getattr(technique, "size", None)
+        )
         if least is None or technique.family == Family.SUPPRESSION:
             return least is not None
         return isinstance(step, int | float) and step >= least

@@ -28,6 +28,7 @@ class Family(StrEnum):
     PARTIAL = "partial-masking"
     PSEUDONYM = "pseudonym"
     GENERALISATION = "generalisation"
+    RANDOMISATION = "randomisation"
 
 
 class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +44,9 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
       `remnant`           whether what is left of the value can help to single a person out, so that
                           it counts as a quasi-identifier when the field is direct or semi-private;
       `per_row`           whether one row's output depends on that row alone;
+      `draws`             whether it draws random numbers by the row's place in the release;
+      `randomised`        whether chance goes into the value itself, so that classes and distinct values are
+                          counted on what it was before;
       `kinds`             the kinds of types it works on; `output` the one type it produces, if it is one.
 
     Nulls stay null under every technique.
@@ -56,6 +60,8 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
     sent: ClassVar[bool] = True
     remnant: ClassVar[bool] = True
     per_row: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
+    randomised: ClassVar[bool] = False
     kinds: ClassVar[tuple[str, ...]]
     output: ClassVar[DType | None] = None
 
@@ -65,8 +71,18 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
         return str(self.__struct_config__.tag)
 
     @property
+    def grounds(self) -> str | None:
+        """The words in the contract that say why a value that can be had back must be sent; None without."""
+        return None
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """Other fields whose values go into the output."""
+        return ()
+
+    @property
+    def reveals(self) -> tuple[str, ...]:
+        """Those of them whose values show in the output: what holds for the field holds for them."""
         return ()
 
     def problems(self, dtype: DType) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ class Keep(Technique, frozen=True, kw_only=True, tag="keep"):
     reversible: ClassVar[bool] = True
     order_preserving: ClassVar[bool] = True
 
+    @property
+    def grounds(self) -> str | None:
+        """See the base."""
+        return self.justification
+
 
 class Drop(Technique, frozen=True, kw_only=True, tag="drop"):
     """The column is not sent; listing it so says that leaving it out is meant.
@@ -209,6 +214,7 @@ class RandomId(Technique, frozen=True, kw_only=True, tag="random_id"):
 
     family: ClassVar[Family] = Family.PSEUDONYM
     strength: ClassVar[int] = 5
+    draws: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ANY_KIND
     output: ClassVar[DType | None] = STRING
     remnant: ClassVar[bool] = False

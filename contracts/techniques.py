@@ -18,10 +18,15 @@ from contracts.technique import Family, Technique
 from contracts.technique_classes import DatePart, Hierarchy, Prefix, Rare, Truncate
 from contracts.technique_hide import Constant, Drop, Hmac, Keep, Null, Partial, Period, RandomId
 from contracts.technique_numbers import Bucket, Clip, GeoRound, Round
+from contracts.technique_places import Geohash, IpPrefix
+from contracts.technique_random import Microaggregate, Noise, ShiftDate, Shuffle
 from contracts.technique_redact import Redact
+from contracts.technique_regex import Regex
+from contracts.technique_reversible import AesSiv, Ff1
 
 __all__ = [
     "ALL",
+    "AesSiv",
     "AnyTechnique",
     "Bucket",
     "Clip",
@@ -29,10 +34,15 @@ __all__ = [
     "DatePart",
     "Drop",
     "Family",
+    "Ff1",
     "GeoRound",
+    "Geohash",
     "Hierarchy",
     "Hmac",
+    "IpPrefix",
     "Keep",
+    "Microaggregate",
+    "Noise",
     "Null",
     "Partial",
     "Period",
@@ -40,7 +50,10 @@ __all__ = [
     "RandomId",
     "Rare",
     "Redact",
+    "Regex",
     "Round",
+    "ShiftDate",
+    "Shuffle",
     "Technique",
     "Truncate",
     "parse",
@@ -64,6 +77,15 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
     GeoRound,
     Rare,
     Redact,
+    Regex,
+    IpPrefix,
+    Geohash,
+    ShiftDate,
+    Noise,
+    Shuffle,
+    Microaggregate,
+    AesSiv,
+    Ff1,
 ]
 
 # Technique id -> class: everything this version can do to a field.

@@ -9,7 +9,8 @@ import polars as pl
 
 from connectors import making, privacy
 from connectors.keys import AgreementSecrets, passing_secrets
-from connectors.mask_expressions import expression, polars_type
+from connectors.mask_expressions import expression
+from connectors.mask_values import polars_type
 from connectors.missed import missed
 from connectors.order import ReleaseKey
 from connectors.privacy import Measure

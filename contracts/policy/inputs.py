@@ -245,7 +245,7 @@ def _groups(fields: Iterable[tuple[str, Tier, Identifiability, AnyTechnique]]) -
     """Fields that share all their facts stand together."""
     groups: dict[tuple[str, str, str, bool], list[str]] = {}
     for name, tier, identifiability, mask in fields:
-        justified = mask.id == "keep" and bool(getattr(mask, "justification", None))
+        justified = mask.reversible and bool(mask.grounds)
         groups.setdefault((tier.value, identifiability.value, treatment(mask), justified), []).append(name)
     return [
         {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import ipaddress
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -17,7 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import masking
+from connectors import known_answers, masking
+from connectors.ff1 import Ff1Cipher
+from connectors.mask_reversible import turned_back
 from connectors.masking import masked, normalised, polars_type
 from connectors.sources.base import dtype_of
 from contracts import dtypes as d
@@ -143,6 +148,16 @@ MASKS: list[Words] = [
     {"mask": "geo_round", "decimals": 1},
     {"mask": "rare", "min_count": 2},
     {"mask": "redact", "dictionaries": {"letters": ["abc"]}},
+    {"mask": "regex", "pattern": "^(.).*?[0-9]", "replacement": "${1}#"},
+    {"mask": "ip_prefix"},
+    {"mask": "geohash", "precision": 5, "longitude": "v"},
+    {"mask": "shift_date", "days": 30, "entity": "v"},
+    {"mask": "noise", "distribution": "laplace", "scale": 3},
+    {"mask": "noise", "distribution": "normal", "scale": 50, "base": 10},
+    {"mask": "shuffle", "least": 2},
+    {"mask": "microaggregate", "k": 2},
+    {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"},
+    {"mask": "ff1", "domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 ]
 
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))
@@ -196,13 +211,15 @@ def test_the_type_is_the_promised_one_nulls_stay_null_and_nothing_else_becomes_n
     values = data.draw(st.lists(st.none() | values_of(dtype), max_size=8))
     result = mask(values, words, dtype)
     technique = parse(words)
-    skips = words.get("unit") == "hour" and dtype.zone is None  # a wall clock that the zone's clock skipped
+    some = [value for value in values if value is not None and (words["mask"] == "shuffle" or value == value)]
+    lonely = words["mask"] in ("shuffle", "microaggregate") and len(some) < 2  # fewer than it asks for
+    skips = lonely or (words.get("unit") == "hour" and dtype.zone is None)  # a wall clock that the zone's clock skipped
     assert result.dtype == polars_type(technique.produces(dtype))
     assert len(result) == len(values)
     for before, after in zip(values, result.to_list(), strict=True):
         if before is None or words["mask"] == "null":
             assert after is None
-        elif not (isinstance(before, str) and words["mask"] == "hmac") and not skips:
+        elif not (isinstance(before, str) and words["mask"] in ("hmac", "aes_siv")) and not skips:
             assert after is not None
 
 
@@ -256,6 +273,12 @@ IRREVERSIBLE = [
     {"mask": "hierarchy", "table": {"x": ["y"]}},
     {"mask": "prefix", "length": 4},
     {"mask": "rare", "min_count": 1000},
+    {"mask": "regex", "pattern": "[0-9]+", "replacement": ""},
+    {"mask": "regex", "pattern": "^(.*)(.)(.*)$", "replacement": "${3}${2}${1}"},
+    {"mask": "regex", "pattern": "^(.)(.*?)([0-9])?$", "replacement": "${1}-${3}", "min_masked": 1},
+    {"mask": "ip_prefix"},
+    {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"},
+    {"mask": "ff1", "domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 ]
 
 
@@ -287,6 +310,35 @@ def test_partial_hides_enough_of_every_value_and_never_passes_a_short_one(
             middle = "*" * (len(before) - first - last)
             assert after == before[:first] + middle + before[len(before) - last :]
             assert len(middle) >= least
+
+
+@quick
+@given(values=st.lists(st.text("ab1@é王", max_size=20), max_size=10), least=st.integers(1, 6))
+def test_a_pattern_takes_enough_of_every_value_or_the_value_goes_whole(values: list[str], least: int) -> None:
+    words: Words = {"mask": "regex", "pattern": "(a)|b+|王", "replacement": "<${1}>", "min_masked": least}
+    for before, after in zip(values, mask(list(values), words, d.STRING).to_list(), strict=True):
+        lost = before.count("b") + before.count("王")
+        expected = re.sub("(a)|b+|王", lambda found: f"<{found[1] or ''}>", before)
+        assert after == (expected if lost >= least else "other")
+
+
+def test_a_pattern_that_brings_everything_back_hides_nothing_so_the_value_goes_whole() -> None:
+    words = {"mask": "regex", "pattern": "^(.{4})(.*)$", "replacement": "${2}${1}", "min_masked": 1}
+    assert mask(["13800138000", "x", None], words, d.STRING).to_list() == ["other", "other", None]
+    domain = {"mask": "regex", "pattern": "^[^@]+", "replacement": "***"}
+    assert mask(["first.last@example.org", "me@example.org", "nobody"], domain, d.STRING).to_list() == [
+        "***@example.org", "other", "***",
+    ]  # fmt: skip
+    assert mask(["王小明 a", "ab"], {"mask": "regex", "pattern": "\\p{Han}+", "replacement": "", "min_masked": 2},
+                d.STRING).to_list() == [" a", "other"]  # fmt: skip
+
+
+def test_a_pattern_that_only_the_engine_refuses_is_refused_before_any_row() -> None:
+    for pattern in ("(?:[a-z]{500}){1000}", "\\p{Nowhere}+"):
+        with pytest.raises(SluicegateError) as caught:
+            mask(["secret"], {"mask": "regex", "pattern": pattern, "replacement": ""}, d.STRING)
+        assert caught.value.reason is Reason.PLAN_REFUSED
+        assert "the pattern of v cannot be carried out" in str(caught.value)
 
 
 def test_partial_of_a_very_long_value_hides_its_end_too() -> None:
@@ -483,6 +535,136 @@ def test_the_self_test_passes_here_and_refuses_a_hash_that_is_not_hmac(monkeypat
     assert caught.value.reason is Reason.CONFIG_UNSAFE
 
 
+class Unsealed:
+    """A cipher that is none."""
+
+    def __init__(self, key: bytes) -> None:
+        pass
+
+    def encrypt(self, data: bytes, beside: object) -> bytes:
+        return data
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "says"),
+    [
+        ("hkdf_extract", lambda salt, material: bytes(32), "RFC 5869"),
+        ("AESSIV", Unsealed, "RFC 5297"),
+        ("Ff1Cipher", lambda key, radix: Ff1Cipher(key[::-1], radix), "SP 800-38G"),
+        ("RFC_4231", (*known_answers.RFC_4231[:-1], (b"k", b"d", "0" * 64)), "RFC 4231"),
+        ("RFC_4231", known_answers.RFC_4231[1:], "RFC 4231"),  # fewer vectors are no test
+    ],
+)
+def test_nothing_is_served_when_any_keyed_function_gives_another_answer(
+    name: str, wrong: object, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_answers, name, wrong)
+    with pytest.raises(SluicegateError, match=says) as caught:
+        masking.self_test()
+    assert caught.value.reason is Reason.CONFIG_UNSAFE
+
+
+# --- encryption -------------------------------------------------------------------------------
+
+BASIS = {"legal_basis": "dpv:LegalObligation"}
+SIV: Words = {"mask": "aes_siv", "domain": "person", **BASIS}
+
+
+def ff1_of(radix: int = 10, domain: str = "card") -> Words:
+    return {"mask": "ff1", "domain": domain, "radix": radix, "unsafe_format_preserving": True, **BASIS}
+
+
+def back(words: Words, value: str, keys: Keys | None = None) -> str:
+    technique = parse(words)
+    assert isinstance(technique, techniques.AesSiv | techniques.Ff1)
+    return turned_back(technique, value, keys or Keys())
+
+
+@quick
+@given(values=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=10))
+def test_what_is_sealed_joins_and_can_be_turned_back_by_its_own_key_alone(values: list[str]) -> None:
+    sealed = mask(list(values), SIV, d.STRING).to_list()
+    assert [back(SIV, text) for text in sealed] == values
+    assert len(set(sealed)) == len(set(values))
+    other = mask(list(values), SIV, d.STRING, Keys("another agreement")).to_list()
+    domain = mask(list(values), {**SIV, "domain": "household"}, d.STRING).to_list()
+    assert not set(sealed) & set(other)
+    assert not set(sealed) & set(domain)
+    for wrong in (other[0], domain[0], sealed[0][:-2] + f"{int(sealed[0][-2:], 16) ^ 1:02x}", "", "zz", values[0]):
+        with pytest.raises(SluicegateError) as caught:
+            back(SIV, wrong)
+        assert caught.value.reason is Reason.DATA_INVALID
+        assert values[0] not in str(caught.value) or len(values[0]) < 3
+
+
+def test_numbers_and_dates_are_sealed_as_their_text_and_an_empty_text_is_null() -> None:
+    assert back(SIV, mask([7], SIV, d.UINT8)[0]) == "7"
+    assert back(SIV, mask([dt.date(2026, 1, 5)], SIV, d.DATE)[0]) == "2026-01-05"
+    assert mask(["", None], SIV, d.STRING).to_list() == [None, None]
+
+
+@quick
+@given(
+    data=st.data(),
+    radix=st.sampled_from([2, 10, 16, 36]),
+)
+def test_format_preserving_encryption_keeps_length_and_digits_and_can_be_turned_back(
+    data: st.DataObject, radix: int
+) -> None:
+    digits, words = "0123456789abcdefghijklmnopqrstuvwxyz"[:radix], ff1_of(radix)
+    technique = parse(words)
+    assert isinstance(technique, techniques.Ff1)
+    least, most = technique.shortest, max(length for length in range(120) if Ff1Cipher(bytes(16), radix).takes(length))
+    assert radix ** (least - 1) < 10**6 <= radix**least
+    texts = st.integers(least, most).flatmap(lambda length: st.text(digits, min_size=length, max_size=length))
+    values = data.draw(st.lists(texts, min_size=1, max_size=6, unique=True))
+    result = mask(list(values), words, d.STRING).to_list()
+    assert [len(after) for after in result] == [len(before) for before in values]
+    assert set("".join(result)) <= set(digits)
+    assert [back(words, after) for after in result] == values
+    assert len(set(result)) == len(values)
+    assert result != mask(list(values), words, d.STRING, Keys("another agreement")).to_list()
+
+
+def test_what_the_cipher_does_not_take_never_passes() -> None:
+    refused = ["", "12345", "138 0013", "１２３４５６７", "123456a", "1" * 33, "+123456", "1_234_567", "-1234567"]
+    assert mask([*refused, None], ff1_of(), d.STRING).to_list() == ["other"] * len(refused) + [None]
+    assert mask([-1234567, 12345], ff1_of(), d.INT64).to_list() == ["other", "other"]
+    for wrong in ("12345", "123456a", "1" * 33, "1_234_567"):
+        with pytest.raises(SluicegateError, match="no ff1 value"):
+            back(ff1_of(), wrong)
+
+
+def test_format_preserving_encryption_is_one_to_one_on_its_least_domain() -> None:
+    every = [f"{number:06}" for number in range(10**6)]
+    cipher = Ff1Cipher(b"k" * 32, 10)
+    assert len(set(cipher.encrypt(every))) == 10**6
+
+
+@pytest.mark.parametrize("vector", range(9))
+def test_samples_of_the_cipher_are_turned_back_too(vector: int) -> None:
+    size, radix, tweak, plain, enciphered = known_answers.FF1[vector]
+    cipher = Ff1Cipher(bytes.fromhex(known_answers.FF1_KEY)[:size], radix)
+    assert cipher.encrypt([plain, plain], bytes.fromhex(tweak)) == [enciphered] * 2
+    assert cipher.decrypt([enciphered], bytes.fromhex(tweak)) == [plain]
+
+
+@pytest.mark.parametrize("words", [SIV, ff1_of()], ids=str)
+def test_a_cipher_says_nothing_of_its_key(words: Words) -> None:
+    assert "6b6b" not in repr(Ff1Cipher(b"k" * 32, 10)) + str(vars(type(Ff1Cipher(b"k" * 32, 10))))
+
+    class Weak:
+        def key(self, domain: str) -> str:
+            return "hunter2"
+
+        draw = key
+
+    with pytest.raises(SluicegateError) as caught:
+        masked(pl.DataFrame({"v": ["a"]}).lazy(), plan_of(("v", words, d.STRING)), Weak())
+    assert caught.value.reason is Reason.CONFIG_UNSAFE
+    assert "hunter2" not in str(caught.value)
+
+
 # --- classes, against the definition ----------------------------------------------------------
 
 
@@ -651,6 +833,305 @@ def test_hierarchies_answer_for_unknown_values_too() -> None:
     words = {"mask": "hierarchy", "table": table, "level": 2, "other": "rest"}
     assert mask(["J10", "A00", None, ""], words, d.STRING).to_list() == ["respiratory", "rest", None, "rest"]
     assert mask([7, 8], {"mask": "hierarchy", "table": {"7": ["odd"]}}, d.INT32).to_list() == ["odd", "other"]
+
+
+# --- places -----------------------------------------------------------------------------------
+
+
+@quick
+@given(
+    addresses=st.lists(st.ip_addresses() | st.ip_addresses(network="10.0.0.0/8"), min_size=1, max_size=8),
+    v4=st.integers(8, 28),
+    v6=st.integers(16, 56),
+)
+def test_the_network_of_an_address_is_that_of_the_standard_library(
+    addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], v4: int, v6: int
+) -> None:
+    def network(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return str(ipaddress.ip_network((address, v4 if address.version == 4 else v6), strict=False))
+
+    words: Words = {"mask": "ip_prefix", "v4": v4, "v6": v6}
+    assert mask([str(address) for address in addresses], words, d.STRING).to_list() == [*map(network, addresses)]
+
+
+def test_what_is_no_address_never_passes() -> None:
+    spelled = {
+        " 203.0.113.77\t": "203.0.113.0/24", "::ffff:203.0.113.77": "203.0.113.0/24",
+        "2001:DB8:0:1::5": "2001:db8::/48", "fe80::1%eth0": "fe80::/48",
+    }  # fmt: skip
+    others = ["", "203.0.113", "203.0.113.256", "203.0.113.07", "203.0.113.7/24", "203.0.113.7:80", "3405803853", ":",
+              "1.2.3.4.5", "2001:db8::g", "王", "[::1]"]  # fmt: skip
+    result = mask([*spelled, *others, None], {"mask": "ip_prefix"}, d.STRING).to_list()
+    assert result == [*spelled.values(), *["other"] * len(others), None]
+
+
+def cells(places: list[tuple[float | None, float | None]], precision: int, dtype: d.DType = d.FLOAT64) -> list[str]:
+    words = {"mask": "geohash", "precision": precision, "longitude": "lon"}
+    plan = plan_of(("lat", words, dtype))
+    kind = polars_type(dtype)
+    columns = {"lat": [lat for lat, _ in places], "lon": [lon for _, lon in places]}
+    frame = pl.DataFrame(columns, schema={"lat": pl.Float64, "lon": pl.Float64}).cast(kind)
+    return masked(frame.lazy(), plan, Keys()).collect(engine="streaming")["lat"].to_list()
+
+
+def by_definition(lat: float, lon: float, precision: int) -> str:
+    """Halve the earth, longitude first; of five bits make a letter."""
+    bits, spans = [], [[-180.0, 180.0], [-90.0, 90.0]]
+    for index in range(5 * precision):
+        span, value = spans[index % 2], (lon, lat)[index % 2]
+        middle = (span[0] + span[1]) / 2
+        bits.append(value >= middle)
+        span[0 if value >= middle else 1] = middle
+    letters = "0123456789bcdefghjkmnpqrstuvwxyz"
+    return "".join(
+        letters[sum(bit << 4 - at for at, bit in enumerate(bits[first : first + 5]))]
+        for first in range(0, len(bits), 5)
+    )
+
+
+def test_known_cells_of_the_earth() -> None:
+    known = {(42.605, -5.603): "ezs42", (57.64911, 10.40744): "u4pruydqqvj"[:8], (-25.382708, -49.265506): "6gkzwgjz"}
+    for place, cell in known.items():
+        assert cells([place], len(cell)) == [cell]
+    assert cells([(31.23, 121.47)], 5, d.DType("decimal", precision=8, scale=4)) == [by_definition(31.23, 121.47, 5)]
+
+
+@quick
+@given(
+    places=st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=6),
+    precision=st.integers(1, 8),
+)
+def test_cells_are_those_of_the_definition(places: list[tuple[float, float]], precision: int) -> None:
+    # Within a rounding error of a cell's border either side is right: such places are moved to its middle.
+    width = 360 / 2 ** ((5 * precision + 1) // 2)
+    height = 180 / 2 ** (5 * precision // 2)
+    inside = [
+        (((lat + 90) // height + 0.5) * height - 90, ((lon + 180) // width + 0.5) * width - 180)
+        for lat, lon in places
+        if lat < 90 and lon < 180
+    ]
+    assert cells(list(inside), precision) == [by_definition(*place, precision) for place in inside]
+
+
+def test_the_ends_of_the_earth_and_what_lies_beyond() -> None:
+    assert cells([(90, 180), (-90, -180), (90, -180)], 3) == ["zzz", "000", "bpb"]
+    beyond = [(90.1, 0.0), (0.0, -180.1), (float("nan"), 0.0), (0.0, float("inf"))]
+    assert cells([*beyond, (None, 1.0), (1.0, None)], 3) == ["other"] * 4 + [None] * 2
+
+
+# --- chance -----------------------------------------------------------------------------------
+
+DAY = dt.timedelta(days=1)
+SHIFT = {"mask": "shift_date", "days": 20, "entity": "person"}
+
+
+def shifted(frame: pl.DataFrame, dtype: d.DType, keys: Keys | None = None, fields: str = "v") -> pl.DataFrame:
+    plan = plan_of(*((name, SHIFT, dtype) for name in fields))
+    return masked(frame.lazy(), plan, keys or Keys()).collect(engine="streaming")
+
+
+@pytest.mark.parametrize("dtype", [d.DATE, *STAMPS], ids=str)
+@quick
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["anna", "bo", "王"]), st.dates(dt.date(1950, 1, 1), dt.date(2200, 1, 1))),
+        min_size=1, max_size=8,
+    )
+)  # fmt: skip
+def test_intervals_are_kept_within_a_person(dtype: d.DType, rows: list[tuple[str, dt.date]]) -> None:
+    days = [day if dtype == d.DATE else dt.datetime(day.year, day.month, day.day, 8, 30) for _, day in rows]
+    frame = pl.DataFrame({"person": [person for person, _ in rows], "v": column(days, dtype), "w": column(days, dtype)})
+    result = shifted(frame, dtype, fields="vw")
+    moved: dict[str, set[dt.timedelta]] = {}
+    for name in "vw":
+        for (person, _), before, after in zip(rows, frame[name].to_list(), result[name].to_list(), strict=True):
+            moved.setdefault(person, set()).add(after.astimezone(dt.UTC) - before.astimezone(dt.UTC)
+                                                if dtype.zone else after - before)  # fmt: skip
+    for by in moved.values():
+        assert len(by) == 1
+        assert min(by) % DAY == dt.timedelta(0)
+        assert 1 <= abs(min(by) / DAY) <= 20
+
+
+def test_every_number_of_days_is_drawn_and_another_agreement_or_limit_draws_others() -> None:
+    people = [f"person {number}" for number in range(2000)]
+    frame = pl.DataFrame({"person": people, "v": [dt.date(2026, 1, 1)] * 2000})
+    first, again, other = (
+        [(day - dt.date(2026, 1, 1)) / DAY for day in shifted(frame, d.DATE, keys)["v"].to_list()]
+        for keys in (Keys(), Keys(release="another"), Keys("another agreement"))
+    )
+    assert first == again, "one shift in every release"
+    assert set(first) == {*range(-20, 21)} - {0}
+    assert max(Counter(first).values()) < 100  # 50 each
+    assert sum(a == b for a, b in zip(first, other, strict=True)) < 120
+    spellings = pl.DataFrame({"person": ["bo", " BO "], "v": [dt.date(2026, 1, 1)] * 2})
+    assert shifted(spellings, d.DATE)["v"].n_unique() == 1
+
+
+def test_a_date_without_a_person_is_null_and_none_leaves_the_calendar() -> None:
+    ends = [dt.date(1, 1, 1), dt.date(9999, 12, 31), dt.date(2026, 1, 1), None]
+    frame = pl.DataFrame({"person": ["a", "a", None, "a"], "v": ends})
+    first, last, unknown, none = shifted(frame, d.DATE)["v"].to_list()
+    assert abs(first - dt.date(1, 1, 21)) <= 20 * DAY
+    assert abs(last - dt.date(9999, 12, 11)) <= 20 * DAY
+    assert unknown is none is None
+    edges = pl.Series("v", [-(2**63) + 1, 2**63 - 1]).cast(pl.Datetime("ns"))
+    assert shifted(pl.DataFrame({"person": ["a", "b"], "v": edges}), d.timestamp("ns"))["v"].null_count() == 0
+
+
+def noisy(values: Sequence[object], dtype: d.DType, words: Words, keys: Keys | None = None) -> list[Any]:
+    """The values with noise, each of a person of its own."""
+    frame = pl.DataFrame({"v": column(values, dtype), "person": [f"p{number}" for number in range(len(values))]})
+    plan = plan_of(("v", {"mask": "noise", **words}, dtype), entity="person")
+    return masked(frame.lazy(), plan, keys or Keys()).collect(engine="streaming")["v"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "deviation", "within"),
+    [("laplace", 2**0.5, 0.632), ("normal", 1, 0.683), ("uniform", 3**-0.5, 1.0)],
+)
+def test_noise_is_of_its_distribution(distribution: str, deviation: float, within: float) -> None:
+    """Its mean, its standard deviation, and the share that lies within one scale, over 40,000 draws."""
+    found = noisy([0.0] * 40_000, d.FLOAT64, {"distribution": distribution, "scale": 7})
+    drawn = pl.Series(found) / 7
+    assert abs(float(drawn.mean())) < 0.03  # type: ignore[arg-type]
+    assert abs(float(drawn.std()) - deviation) < 0.03  # type: ignore[arg-type]
+    assert abs(float((drawn.abs() <= 1).mean()) - within) < 0.015  # type: ignore[arg-type]
+    assert drawn.n_unique() == 40_000
+
+
+def test_noise_of_a_person_is_the_same_in_every_release_and_averaging_gains_nothing() -> None:
+    words = {"distribution": "normal", "scale": 100}
+    first = noisy([1000] * 50, d.INT32, words)
+    assert first == noisy([1000] * 50, d.INT32, words, Keys(release="another"))
+    assert first != noisy([1000] * 50, d.INT32, words, Keys("another agreement"))
+    assert len(set(first)) > 30
+    plan = plan_of(("v", {"mask": "noise", **words}, d.INT32))
+    frame = pl.DataFrame({"v": column([1000] * 50, d.INT32)}).lazy()
+    of_rows = [masked(frame, plan, Keys(release=name)).collect()["v"].to_list() for name in ("a", "a", "b")]
+    assert of_rows[0] == of_rows[1] != of_rows[2]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@quick
+@given(data=st.data())
+def test_noise_on_whole_numbers_stays_in_the_type_and_is_exact(dtype: d.DType, data: st.DataObject) -> None:
+    low, high = ends(dtype)
+    values = data.draw(st.lists(st.integers(low, high) | st.sampled_from([low, high]), min_size=1, max_size=8))
+    scale = data.draw(st.integers(1, 10**15))
+    for before, after in zip(
+        values, noisy(list(values), dtype, {"distribution": "uniform", "scale": scale}), strict=True
+    ):
+        assert low <= after <= high
+        assert abs(after - before) <= scale
+
+
+@quick
+@given(values=st.lists(st.decimals(-(10**6), 10**6, places=2), min_size=1, max_size=8))
+def test_noise_with_a_base_is_a_function_of_the_rounded_value(values: list[Decimal]) -> None:
+    dtype = d.DType("decimal", precision=10, scale=2)
+    result = noisy(list(values), dtype, {"distribution": "laplace", "scale": 5, "base": 0.25})
+    assert all(found % Decimal("0.25") == 0 for found in result)
+    plain = noisy([int(value) for value in values], d.INT64, {"distribution": "laplace", "scale": 50, "base": 10})
+    assert all(found % 10 == 0 for found in plain)
+
+
+def test_noise_leaves_what_is_no_number_and_nulls() -> None:
+    words = {"distribution": "laplace", "scale": 1}
+    nothing, endless, none = noisy([float("nan"), float("inf"), None], d.FLOAT64, words)
+    assert nothing != nothing
+    assert endless == float("inf")
+    assert none is None
+
+
+def streamed(frame: pl.DataFrame, plan: Plan, size: int = 1000) -> pl.DataFrame:
+    """As a release collects it: batch by batch."""
+    batches = masked(frame.lazy(), plan, Keys()).collect_batches(chunk_size=size, maintain_order=True)
+    return pl.concat(batches)
+
+
+@quick
+@given(
+    rows=st.lists(st.tuples(st.none() | st.integers(0, 5), st.none() | st.sampled_from("xy")), max_size=30),
+    least=st.integers(2, 6),
+)
+def test_a_shuffle_keeps_the_values_of_each_group_and_the_places_of_nulls(
+    rows: list[tuple[int | None, str | None]], least: int
+) -> None:
+    frame = pl.DataFrame({"v": [v for v, _ in rows], "g": [g for _, g in rows]}, schema={"v": pl.Int64, "g": pl.String})
+    plan = plan_of(("v", {"mask": "shuffle", "within": "g", "least": least}, d.INT64))
+    result = masked(frame.lazy(), plan, Keys()).collect()["v"].to_list()
+    for group in ("x", "y", None):
+        before = [v for v, g in rows if g == group]
+        after = [v for v, (_, g) in zip(result, rows, strict=True) if g == group]
+        alike = Counter(before) == Counter(after) and [v is None for v in before] == [v is None for v in after]
+        assert alike if len(before) - before.count(None) >= least else not any(v is not None for v in after)
+
+
+def test_a_shuffle_is_over_the_whole_release_and_another_in_each() -> None:
+    size = 20_000
+    frame = pl.DataFrame({"v": range(size)})
+    plan = plan_of(("v", {"mask": "shuffle"}, d.INT64))
+    dealt = streamed(frame, plan)["v"]
+    assert sorted(dealt) == [*range(size)]
+    assert sum(value < size // 2 for value in dealt.head(size // 2)) == pytest.approx(size / 4, rel=0.05)
+    assert sum(value == at for at, value in enumerate(dealt)) < 10  # one is what chance leaves in place
+    other = masked(frame.lazy(), plan, Keys(release="another")).collect()["v"]
+    assert sum(a == b for a, b in zip(dealt, other, strict=True)) < 10
+
+
+def test_few_persons_are_not_shuffled_among_themselves() -> None:
+    frame = pl.DataFrame({"v": range(20), "person": ["a"] * 10 + ["b"] * 10})
+    for least, nulls in ((2, 0), (3, 20)):
+        plan = plan_of(("v", {"mask": "shuffle", "least": least}, d.INT64), entity="person")
+        assert masked(frame.lazy(), plan, Keys()).collect()["v"].null_count() == nulls
+
+
+NUMBERS_AND_TIMES = [*INTEGERS, *FLOATS, *DECIMALS, d.DATE, d.timestamp("us"), d.timestamp("ns", "Asia/Shanghai")]
+
+
+@pytest.mark.parametrize("dtype", NUMBERS_AND_TIMES, ids=str)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_mean_is_shared_by_enough_and_lies_among_its_own(dtype: d.DType, data: st.DataObject) -> None:
+    of_type = st.floats(-1e6, 1e6, width=32) if dtype.kind == "float" else values_of(dtype)
+    some = data.draw(st.lists(of_type, min_size=1, max_size=6))
+    values = data.draw(st.lists(st.sampled_from(some) | of_type | st.none(), max_size=24))
+    people = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=len(values), max_size=len(values)))
+    k = data.draw(st.integers(2, 5))
+    frame = pl.DataFrame({"v": column(values, dtype), "person": pl.Series(people, dtype=pl.String)})
+    plan = plan_of(("v", {"mask": "microaggregate", "k": k}, dtype), entity="person")
+    result = masked(frame.lazy(), plan, Keys()).collect(engine="streaming")
+    both = result.rename({"v": "after"}).with_columns(frame).drop_nulls("v")
+    assert result["v"].is_null().equals(frame["v"].is_null()) or both["person"].n_unique() < k
+    if both["person"].n_unique() < k:
+        assert both["after"].null_count() == both.height
+        return
+    assert both.group_by("v").agg(pl.col("after").n_unique())["after"].eq(1).all(), "equal values stay equal"
+    groups = both.group_by("after").agg(pl.col("person").n_unique(), low=pl.col("v").min(), high=pl.col("v").max())
+    assert groups["person"].min() >= k  # type: ignore[operator]
+    assert (groups["after"].is_between(groups["low"], groups["high"])).all()
+    assert both.sort("v")["after"].is_sorted()
+
+
+def test_known_means() -> None:
+    words = {"mask": "microaggregate", "k": 3}
+    assert mask([1, 2, 3, 10, 20, 30, 31], words, d.INT32).to_list() == [2, 2, 2, 23, 23, 23, 23]
+    assert mask([1, 7, 7, 7, 7, 8, 9], words, d.INT64).to_list() == [7] * 7  # nobody is left alone at either end
+    assert mask([0.5, float("nan"), 1.5, None, 4.0], words, d.FLOAT64).to_list()[::2] == [2.0, 2.0, 2.0]
+    assert (
+        mask([Decimal("0.01"), Decimal("0.02"), Decimal("0.04")], words, DECIMALS[0]).to_list() == [Decimal("0.02")] * 3
+    )
+    assert mask([2**63 - 1] * 3, words, d.INT64).to_list() == [2**63 - 1] * 3
+    assert mask([5, 6], words, d.INT8).to_list() == [None, None]
+
+
+def test_means_are_over_the_whole_release() -> None:
+    frame = pl.DataFrame({"v": [number % 100 for number in range(20_000)]})
+    plan = plan_of(("v", {"mask": "microaggregate", "k": 15_000}, d.INT64))
+    assert streamed(frame, plan)["v"].n_unique() == 1
 
 
 @quick

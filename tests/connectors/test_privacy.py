@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import math
 from collections import defaultdict
@@ -18,7 +19,7 @@ from connectors import privacy
 from connectors.keys import AgreementSecrets
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
-from contracts.dtypes import INT64, STRING
+from contracts.dtypes import DATE, INT64, STRING
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
 from tests.connectors import plans
@@ -303,3 +304,35 @@ def test_an_ordered_field_is_measured_by_its_values_and_another_by_hashes() -> N
     places = privacy.layout(plan)
     assert places.columns == ("#row", "#entity", "a", "#value.s")
     assert places.hashes == (("s", "#value.s"),)
+
+
+NOISE = {"mask": "noise", "distribution": "laplace", "scale": 50}
+
+
+@pytest.mark.parametrize("base", [{}, {"base": 10}])
+def test_chance_neither_makes_classes_smaller_nor_values_more_various(base: dict[str, int]) -> None:
+    """Ten people of one age in one district, all with the same income: a class of ten that tells the income."""
+    rows = [{"id": f"p{number}", "a": 40, "b": "x", "income": 5000} for number in range(10)]
+    frame = pl.DataFrame(rows).lazy()
+    fields = {"a": ({**NOISE, **base}, INT64), "b": (KEEP, STRING), "income": ({**NOISE, **base}, INT64)}
+    plan = plans.plan(fields, quasi_identifiers=("a", "b"), sensitive={"income": 2}, k=10)
+    places = privacy.layout(plan)
+    hashed = privacy.with_hashes(frame, plan, SECRETS, places, KEY, tuples={"#without.b": ("a",)}).collect()
+    assert set(hashed.columns) == {"a", "b", "income", "#without.b", *places.columns}
+    assert hashed["a"].n_unique() > 5, "noise was added"
+    assert hashed["income"].n_unique() > 5
+    assert hashed["#without.b"].n_unique() == 1
+    verdict = Measure(batches=lambda: [hashed], places=places, k=10, l={"income": 2}, exact=True).run(most_suppressed=2)
+    assert verdict.lowest_k == 10, "noise split no class"
+    assert verdict.lowest_l == {"income": 1}, "noise passed for no variety"
+
+
+def test_a_shifted_date_is_counted_where_it_was() -> None:
+    days = [dt.date(2026, 1, 1)] * 6
+    frame = pl.DataFrame({"id": [f"p{number}" for number in range(6)], "day": days}).lazy()
+    shift = {"mask": "shift_date", "days": 365, "entity": "id"}
+    plan = plans.plan({"day": (shift, DATE)}, quasi_identifiers=("day",), k=6)
+    places = privacy.layout(plan)
+    hashed = privacy.with_hashes(frame, plan, SECRETS, places, KEY).collect()
+    assert hashed["day"].n_unique() > 3
+    assert hashed[places.row].n_unique() == 1

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from connectors import proposing, sources
 from connectors.keys import AgreementSecrets
-from connectors.mask_expressions import expression, polars_type
+from connectors.mask_expressions import expression
+from connectors.mask_values import polars_type
 from connectors.proposing import propose
 from connectors.rehearsal import dry_run
 from connectors.sources import SourceSettings
@@ -59,6 +60,12 @@ LADDERS: dict[str, tuple[dict[str, Any], DType, st.SearchStrategy[Any]]] = {
         },
         STRING,
         st.sampled_from(["J10", "J20", "K1", "Z"]),
+    ),
+    "ip-prefix": ({"mask": "ip_prefix", "v4": 28}, STRING, st.ip_addresses().map(str) | st.just("nowhere")),
+    "geohash": (
+        {"mask": "geohash", "precision": 7, "longitude": "v"},
+        DType("float", bits=64),
+        st.floats(-90, 90) | st.just(400.0),
     ),
 }
 
@@ -217,6 +224,20 @@ def test_a_proposal_meets_limits_of_risk_and_spread_too(tmp_path: Path) -> None:
         coarser = plans.plan({**fields, "age": (mask, INT64)}, quasi_identifiers=("age",), k=10, **bounds)
         for tried, passes in ((plan, False), (coarser, True)):
             assert dry_run(tried, source, spool=tmp_path / "spool", entropy=os.urandom).passes == passes
+
+
+@pytest.mark.parametrize("fine", [{"distribution": "laplace", "scale": 5}, {"distribution": "normal", "scale": 5}])
+def test_noise_is_searched_as_the_value_was_before(tmp_path: Path, fine: dict[str, Any]) -> None:
+    """Every age is of ten people, and every noisy age of one: nothing needs to be coarser."""
+    frame = pl.DataFrame({"id": [f"p{row}" for row in range(600)], "age": [row % 60 for row in range(600)]})
+    source = source_of(frame, tmp_path / "rows.parquet")
+    noisy = {"age": ({"mask": "noise", **fine}, INT64)}
+    found = propose(plans.plan(noisy, quasi_identifiers=("age",), k=10), source, entropy=os.urandom)
+    assert found is not None
+    assert found.masks == {}
+    strict = propose(plans.plan(noisy, quasi_identifiers=("age",), k=11), source, entropy=os.urandom)
+    assert strict is not None
+    assert strict.masks == {"age": t.Null()}
 
 
 def test_none_where_nothing_helps_and_what_was_not_searched_is_said(tmp_path: Path) -> None:

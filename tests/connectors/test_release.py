@@ -88,6 +88,20 @@ def _rows(made: Release) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
 
 
+CHANCE: dict[str, tuple[dict[str, Any], Any]] = {
+    "id": ({"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"}, STRING),
+    "phone": (
+        {"mask": "ff1", "domain": "phone", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
+        STRING,
+    ),
+    "age": ({"mask": "microaggregate", "k": 60}, INT64),
+    "town": ({"mask": "shuffle", "within": "note"}, STRING),
+    "when": ({"mask": "shift_date", "days": 90, "entity": "id"}, timestamp("us")),
+    "note": ({"mask": "regex", "pattern": "^..", "replacement": "", "min_masked": 2}, STRING),
+    "row": ({"mask": "noise", "distribution": "laplace", "scale": 10, "base": 5}, INT64),
+}
+
+
 def _refusal(plan: Plan, frame: pl.DataFrame, folder: Path, **options: Any) -> SluicegateError:
     with pytest.raises(SluicegateError) as caught:
         _make(plan, Held(frame), folder, **options)
@@ -112,6 +126,30 @@ WAYS = pytest.mark.parametrize(
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "BATCH_ROWS", 700)
     monkeypatch.setattr(making, "WIRE_ROWS", 300)
+
+
+@WAYS
+def test_what_looks_at_the_whole_release_or_draws_is_the_same_batch_by_batch(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Means, deals and counts over all rows, not over the batches that a release comes in; k over what was
+    before chance: every age, and every row's own number rounded to five."""
+    whole = {"quasi_identifiers": ("age",), "pseudonyms": ("id", "phone"), "k": 5}
+    plan = plans.plan(CHANCE, **whole)
+    made = _make(plan, Held(PEOPLE), tmp_path, **options)
+    expected = masked(PEOPLE.lazy(), plan, SECRETS.of_release("rel-aaaaaaaaaa")).collect()
+    found = _rows(made).sort("id")
+    assert found.equals(expected.cast(dict(found.schema)).sort("id"))
+    assert made.bounds is not None
+    assert made.rows_out == ROWS
+    assert made.bounds.k_met >= (5 if made.bounds.at_least else 60)
+    assert expected["age"].n_unique() <= ROWS // 60
+    assert expected.group_by("age").len()["len"].min() >= 60  # type: ignore[operator]
+    together = pl.DataFrame({"before": PEOPLE["town"], "after": expected["town"], "note": PEOPLE["note"]})
+    for _, group in together.group_by("note"):
+        assert group["before"].sort().equals(group["after"].sort())
+    again = plans.plan(CHANCE, **{**whole, "quasi_identifiers": ("row",)})
+    assert _refusal(again, PEOPLE, tmp_path / "again", **options).metadata["k_lowest"] == "2"  # 3998 and 3999
 
 
 @WAYS

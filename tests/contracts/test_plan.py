@@ -62,6 +62,9 @@ FIELDS = (
     field("diagnosis", "string", "highly-private", "sensitive", "medical-code"),
     field("cost", "integer", "semi-private", "sensitive", "amount"),
     field("insurer_no", "string", "internal", "indirect"),
+    field("lat", "number", "semi-private", "quasi", "location"),
+    field("lon", "number", "semi-private", "quasi", "location"),
+    field("height", "number", "open", "none"),
     field("face", "string", "prohibited", "direct", "face"),
 )
 SCHEMA: dict[str, d.DType] = {
@@ -69,6 +72,7 @@ SCHEMA: dict[str, d.DType] = {
     "birth_date": d.DATE,
     "visit_ts": d.timestamp("us"),
     "cost": d.INT64,
+    **dict.fromkeys(("lat", "lon", "height"), d.FLOAT64),
     "not_in_the_contract": d.BINARY,
 }
 MASKS: dict[str, dict[str, object]] = {
@@ -220,6 +224,21 @@ def test_data_about_no_person_needs_no_bounds_and_keeps_its_order() -> None:
     assert (made.entity, made.k, made.quasi_identifiers, made.order) == (None, None, (), "source")
 
 
+def test_a_cell_reads_the_longitude_though_it_is_not_sent_and_counts_as_quasi() -> None:
+    made = compiled(contract(cell("lon")), fields=("sex", "lat"))
+    assert [item.name for item in made.fields] == ["sex", "lat"]
+    assert "lon" in made.read
+    assert made.quasi_identifiers == ("sex", "lat")
+
+
+@pytest.mark.parametrize("words", [{"mask": "aes_siv"}, {"mask": "ff1", "unsafe_format_preserving": True}])
+def test_an_encrypted_phone_is_a_pseudonym_under_composite_k(words: dict[str, Any]) -> None:
+    sealed = {**words, "domain": "phone", "legal_basis": "dpv:LegalObligation"}
+    made = compiled(contract({"phone": sealed, "citizen_id": {"mask": "drop"}}))
+    assert made.pseudonyms == ("phone",)
+    assert "phone" not in made.quasi_identifiers
+
+
 def test_a_column_that_leaves_as_nulls_is_not_read() -> None:
     made = compiled(contract({"ward": {"mask": "null"}}), fields=("sex", "ward"))
     assert [item.name for item in made.fields] == ["sex", "ward"]
@@ -280,6 +299,10 @@ Change = Callable[[], Contract]
 def negative(**change: Any) -> Contract:
     of = contract()
     return replace(of, negative_list=replace(of.negative_list, **change))
+
+
+def cell(longitude: str) -> dict[str, Any]:
+    return {"lat": {"mask": "geohash", "precision": 4, "longitude": longitude}}
 
 
 REFUSALS: dict[str, tuple[Change, str, str]] = {
@@ -442,6 +465,56 @@ REFUSALS: dict[str, tuple[Change, str, str]] = {
         lambda: contract({"visit_ts": {"mask": "truncate", "unit": "week"}}),
         "MASK_UNFIT",
         "needs `zone`",
+    ),
+    "a cell of a longitude that does not exist": (lambda: contract(cell("lng")), "MASK_FIELD_UNKNOWN", "'lng'"),
+    "a cell of a longitude that is judged otherwise": (
+        lambda: contract(cell("height")),
+        "MASK_FIELD_UNLIKE",
+        "not classified like lat",
+    ),
+    "a cell of one column": (lambda: contract(cell("lat")), "MASK_FIELD_UNLIKE", "another field besides lat"),
+    "a cell of a text": (lambda: contract(cell("sex")), "MASK_UNFIT", "longitude: geohash works on float or decimal"),
+    "a cell that shows what the negative list keeps in": (
+        lambda: replace(contract(cell("lon")), negative_list=replace(contract().negative_list, fields=("lon",))),
+        "NEGATIVE_FIELD",
+        "fields.lon",
+    ),
+    "a cell that completes a combination of the negative list": (
+        lambda: replace(
+            contract(cell("lon")), negative_list=replace(contract().negative_list, together=(("sex", "lon"),))
+        ),
+        "NEGATIVE_TOGETHER_0",
+        "sex, lon",
+    ),
+    "dates moved by what many share": (
+        lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "sex"}}),
+        "SHIFT_ENTITY",
+        "entity: citizen_id",
+    ),
+    "dates moved by an unknown field": (
+        lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "citizen"}}),
+        "MASK_FIELD_UNKNOWN",
+        "did you mean 'citizen_id'?",
+    ),
+    "dates moved by a number with a point": (
+        lambda: contract({"visit_ts": {"mask": "shift_date", "days": 30, "entity": "lat"}}),
+        "MASK_UNFIT",
+        "lat is float64",
+    ),
+    "encryption on a basis that no law knows": (
+        lambda: contract({"phone": {"mask": "aes_siv", "domain": "p", "legal_basis": "dpv:LegalObligatio"}}),
+        "REVERSIBLE_WITHOUT_BASIS",
+        "did you mean 'dpv:LegalObligation'?",
+    ),
+    "encryption on any basis at all": (
+        lambda: contract({"phone": {"mask": "aes_siv", "domain": "p", "legal_basis": "dpv:LegalBasis"}}),
+        "REVERSIBLE_WITHOUT_BASIS",
+        "fields.phone.legal_basis",
+    ),
+    "a national id encrypted, whatever the basis": (
+        lambda: contract({"citizen_id": {"mask": "aes_siv", "domain": "p", "legal_basis": "dpv:LegalObligation"}}),
+        "FLOOR_HIGHLY_PRIVATE_IDENTIFIER",
+        "can be undone",
     ),
     "a mask that cannot work on the type": (
         lambda: contract({"birth_date": {"mask": "prefix", "length": 4}}),

@@ -39,6 +39,15 @@ MASKS: dict[str, dict[str, Any]] = {
     "rare": {"min_count": 20},
     "random_id": {},
     "redact": {},
+    "regex": {"pattern": "^[^@]+", "replacement": "***"},
+    "ip_prefix": {},
+    "geohash": {"precision": 5, "longitude": "lon"},
+    "shift_date": {"days": 30, "entity": "person"},
+    "noise": {"distribution": "laplace", "scale": 2000},
+    "shuffle": {},
+    "microaggregate": {"k": 5},
+    "aes_siv": {"domain": "person", "legal_basis": "dpv:LegalObligation"},
+    "ff1": {"domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 }
 
 
@@ -83,7 +92,8 @@ def test_prohibited_data_is_only_dropped(id: str) -> None:
 @pytest.mark.parametrize("tier", Tier)
 def test_a_direct_identifier_is_never_kept(tier: Tier) -> None:
     assert floors(field(tier, Identifiability.DIRECT), mask("keep"))
-    assert floors(field(tier, Identifiability.DIRECT), mask("rare"))
+    for weak in ("rare", "shift_date", "noise", "shuffle"):
+        assert floors(field(tier, Identifiability.DIRECT), mask(weak))
     assert not floors(field(tier, Identifiability.DIRECT), mask("drop"))
 
 
@@ -174,6 +184,12 @@ def test_a_mask_that_leaves_too_few_candidates() -> None:
     assert floors(id_, mask("partial", keep_first=6, keep_last=4)) == ["candidates"]
 
 
+def test_what_a_pattern_leaves_of_a_fixed_shape_cannot_be_counted() -> None:
+    for category in ("phone", "plate"):
+        assert floors(field(Tier.SEMI_PRIVATE, Identifiability.DIRECT, category), mask("regex")) == ["candidates"]
+    assert not floors(field(Tier.SEMI_PRIVATE, Identifiability.DIRECT, "email"), mask("regex"))
+
+
 @given(st.integers(0, 32), st.integers(0, 32), st.sampled_from(sorted(STANDARD.categories)))
 def test_showing_more_never_leaves_more_candidates(first: int, last: int, category: str) -> None:
     shape = STANDARD.categories[category]
@@ -194,6 +210,9 @@ def test_showing_more_never_leaves_more_candidates(first: int, last: int, catego
         (mask("bucket", size=500), True),
         (mask("bucket", size=5000), False),
         (mask("clip"), True),
+        (mask("noise"), True),
+        (mask("noise", base=999), True),
+        (mask("noise", base=1000), False),
         (mask("null"), False),
         (mask("drop"), False),
     ],

@@ -10,13 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import dtypes as d
-from contracts import technique, technique_classes, technique_hide, technique_numbers, technique_redact, techniques
+from contracts import (
+    technique,
+    technique_classes,
+    technique_hide,
+    technique_numbers,
+    technique_places,
+    technique_random,
+    technique_redact,
+    technique_regex,
+    technique_reversible,
+    techniques,
+)
 from contracts.canonical import canonical
 from contracts.errors import Reason, SluicegateError
 from contracts.techniques import ALL, AnyTechnique, Family, parse
 
 WORDS = "keep drop null constant partial hmac random_id bucket clip round truncate date_part prefix"
-WORDS += " hierarchy geo_round rare redact"  # One of each, by its words in a contract.
+WORDS += " hierarchy geo_round rare regex ip_prefix geohash shift_date noise"
+WORDS += " shuffle microaggregate aes_siv ff1 redact"
+# One of each, by its words in a contract.
 SAMPLES: dict[str, dict[str, object]] = {
     "keep": {"justification": "published by law"},
     "drop": {},
@@ -35,12 +48,23 @@ SAMPLES: dict[str, dict[str, object]] = {
     "geo_round": {"decimals": 2},
     "rare": {"min_count": 20},
     "redact": {"detectors": ["phone", "email"], "dictionaries": {"ward": ["East Wing"]}},
+    "regex": {"pattern": "^([^@])[^@]*@", "replacement": "${1}***@", "min_masked": 2, "other": "hidden"},
+    "ip_prefix": {"v4": 16, "v6": 32, "other": "elsewhere"},
+    "geohash": {"precision": 5, "longitude": "lon"},
+    "shift_date": {"days": 30, "entity": "person"},
+    "noise": {"distribution": "laplace", "scale": 2.5, "base": 0.5},
+    "shuffle": {"within": "district", "least": 5},
+    "microaggregate": {"k": 5},
+    "aes_siv": {"domain": "person", "legal_basis": "dpv:LegalObligation"},
+    "ff1": {"domain": "card", "radix": 16, "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 }
 
 
-@pytest.mark.parametrize(
-    "module", [technique, technique_hide, technique_numbers, technique_classes, technique_redact, techniques]
-)
+MODULES = [technique, technique_hide, technique_numbers, technique_classes, technique_regex, technique_places]
+MODULES += [technique_random, technique_redact, technique_reversible, techniques]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_in_the_docstrings_hold(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]
     assert failed == 0
@@ -119,6 +143,40 @@ def wrong(value: object) -> dict[str, str]:
         ({"mask": "hierarchy", "table": {}}, "table", "1 to 10000"),
         ({"mask": "geo_round", "decimals": 5}, "decimals", "0 to 4"),
         ({"mask": "rare", "min_count": 1}, "min_count", "from 2"),
+        ({"mask": "regex", "pattern": "x", "replacement": "y" * 65}, "replacement", "at most 64"),
+        ({"mask": "regex", "pattern": "", "replacement": ""}, "pattern", "1 to 200"),
+        ({"mask": "regex", "pattern": "x" * 201, "replacement": ""}, "pattern", "1 to 200"),
+        ({"mask": "regex", "pattern": "x*", "replacement": ""}, "pattern", "empty text"),
+        ({"mask": "regex", "pattern": "a(", "replacement": ""}, "pattern", "no regular expression"),
+        ({"mask": "regex", "pattern": "(?=x)x", "replacement": ""}, "pattern", "look-around"),
+        ({"mask": "regex", "pattern": "(?<!x)x", "replacement": ""}, "pattern", "look-around"),
+        ({"mask": "regex", "pattern": "(x)\\1", "replacement": ""}, "pattern", "back-references"),
+        ({"mask": "regex", "pattern": "(?P<a>x)(?P=a)", "replacement": ""}, "pattern", "look-around"),
+        ({"mask": "regex", "pattern": "x++", "replacement": ""}, "pattern", "possessive"),
+        ({"mask": "regex", "pattern": "[a[b]]", "replacement": ""}, "pattern", "classes within"),
+        ({"mask": "regex", "pattern": "(x)", "replacement": "$1"}, "replacement", "allowed: ${1}"),
+        ({"mask": "regex", "pattern": "x", "replacement": "${0}"}, "replacement", "no groups"),
+        ({"mask": "ip_prefix", "v4": 29}, "v4", "from 8 to 28"),
+        ({"mask": "ip_prefix", "v6": 64}, "v6", "from 16 to 56"),
+        ({"mask": "geohash", "precision": 5}, "longitude", "needs `longitude`"),
+        ({"mask": "geohash", "precision": 9, "longitude": "lon"}, "precision", "from 1 to 8"),
+        ({"mask": "shift_date", "days": 30}, "entity", "needs `entity`"),
+        ({"mask": "shift_date", "days": 0, "entity": "p"}, "days", "from 1 to 3650"),
+        ({"mask": "noise", "scale": 2}, "distribution", "laplace, normal, uniform"),
+        ({"mask": "noise", "distribution": "gauss", "scale": 2}, "distribution", "laplace, normal, uniform"),
+        ({"mask": "noise", "distribution": "normal", "scale": 0}, "scale", "a positive number"),
+        ({"mask": "noise", "distribution": "normal", "scale": 2, "base": 3}, "base", "above `scale`"),
+        ({"mask": "shuffle", "least": 1}, "least", "from 2"),
+        ({"mask": "shuffle", "within": 3}, "within", "name of a field"),
+        ({"mask": "microaggregate", "k": 1}, "k", "from 2 to 1000000"),
+        ({"mask": "aes_siv", "domain": "a"}, "legal_basis", "needs `legal_basis`"),
+        ({"mask": "aes_siv", "domain": "a", "legal_basis": "the law"}, "legal_basis", "dpv:LegalObligation"),
+        (
+            {"mask": "ff1", "domain": "a", "legal_basis": "dpv:LegalObligation"},
+            "unsafe_format_preserving",
+            "ff1 is off",
+        ),
+        ({"mask": "ff1", "domain": "a", "legal_basis": "dpv:X", "radix": 37}, "radix", "from 2 to 36"),
         ({"mask": "constant", "value": None}, "value", "finite number"),
         ({"mask": "keep", "justification": ""}, "justification", "3 to 500"),
     ],
@@ -218,6 +276,33 @@ MATRIX: list[tuple[dict[str, object], d.DType, d.DType | None]] = [
     ({"mask": "geo_round", "decimals": 1}, D2, d.DType("decimal", precision=38, scale=2)),
     ({"mask": "rare", "min_count": 3}, d.STRING, d.STRING),
     ({"mask": "rare", "min_count": 3}, d.BOOLEAN, None),
+    ({"mask": "regex", "pattern": "\\p{Han}+$", "replacement": ""}, d.STRING, d.STRING),
+    ({"mask": "regex", "pattern": "[0-9]", "replacement": "#"}, d.INT64, None),
+    ({"mask": "ip_prefix"}, d.STRING, d.STRING),
+    ({"mask": "ip_prefix"}, d.UINT32, None),
+    ({"mask": "geohash", "precision": 5, "longitude": "lon"}, d.FLOAT32, d.STRING),
+    ({"mask": "geohash", "precision": 5, "longitude": "lon"}, D2, d.STRING),
+    ({"mask": "geohash", "precision": 5, "longitude": "lon"}, d.STRING, None),
+    ({"mask": "shift_date", "days": 3, "entity": "p"}, d.DATE, d.DATE),
+    ({"mask": "shift_date", "days": 3, "entity": "p"}, AWARE, AWARE),
+    ({"mask": "shift_date", "days": 3, "entity": "p"}, d.DType("time", unit="ns"), None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3}, d.UINT8, d.UINT8),
+    ({"mask": "noise", "distribution": "uniform", "scale": 0.5}, d.UINT8, None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 0.5}, d.FLOAT32, d.FLOAT32),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3}, D2, d.DType("decimal", precision=38, scale=2)),
+    ({"mask": "noise", "distribution": "uniform", "scale": 0.001}, D2, None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 10**15}, d.DType("decimal", precision=38, scale=30), None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3, "base": 1}, d.UINT8, None),
+    ({"mask": "noise", "distribution": "uniform", "scale": 3}, d.DATE, None),
+    ({"mask": "shuffle"}, d.BINARY, d.BINARY),
+    ({"mask": "aes_siv", "domain": "a", "legal_basis": "dpv:Contract"}, d.DATE, d.STRING),
+    ({"mask": "aes_siv", "domain": "a", "legal_basis": "dpv:Contract"}, d.FLOAT64, None),
+    ({"mask": "ff1", **SAMPLES["ff1"]}, d.UINT64, d.STRING),
+    ({"mask": "ff1", **SAMPLES["ff1"]}, d.DATE, None),
+    ({"mask": "shuffle"}, OTHER, None),
+    ({"mask": "microaggregate", "k": 3}, D2, D2),
+    ({"mask": "microaggregate", "k": 3}, AWARE, AWARE),
+    ({"mask": "microaggregate", "k": 3}, d.STRING, None),
 ]
 
 
@@ -247,7 +332,11 @@ def test_defaults_that_depend_on_the_type_are_written_out() -> None:
 def test_promises_are_consistent() -> None:
     for cls in ALL.values():
         assert 0 <= cls.strength <= 5
-        assert (cls.strength == 0) == cls.reversible == (cls.family is Family.NONE)
+        assert (cls.strength == 0) == (cls.family is Family.NONE)
+        # What can be had back says why: keep by its justification, encryption by its legal basis. A text
+        # of which parts are redacted passes as what it is.
+        named = {field.name for field in msgspec.structs.fields(cls)}
+        assert cls.reversible == (bool(named & {"justification", "legal_basis"}) or cls is techniques.Redact)
         assert cls.sent or cls.strength == 5
         assert not (cls.joinable and cls.remnant)
         # Whatever leaves nothing readable behind leaves no remnant, and the other way round.

@@ -267,6 +267,8 @@ def test_every_technique_has_a_treatment() -> None:
         "constant": "removed",
         "hmac": "pseudonym",
         "random_id": "pseudonym",
+        "aes_siv": "encrypted",
+        "ff1": "encrypted",
     }
     coarsening = {
         "partial",
@@ -279,8 +281,21 @@ def test_every_technique_has_a_treatment() -> None:
         "hierarchy",
         "geo_round",
         "rare",
+        "regex",
+        "ip_prefix",
+        "geohash",
+        "shift_date",
+        "noise",
+        "shuffle",
+        "microaggregate",
     }
     assert set(ALL) == set(expected) | coarsening
+    basis = {"legal_basis": "dpv:LegalObligation"}
+    sealed = [
+        parse({"mask": "aes_siv", "domain": "person", **basis}),
+        parse({"mask": "ff1", "domain": "person", "unsafe_format_preserving": True, **basis}),
+    ]
+    assert all(inputs.treatment(mask) == "encrypted" for mask in sealed)
     assert inputs.treatment(parse({"mask": "keep"})) == "kept"
     assert inputs.treatment(parse({"mask": "null"})) == "removed"
     assert inputs.treatment(parse({"mask": "hmac", "domain": "person"})) == "pseudonym"

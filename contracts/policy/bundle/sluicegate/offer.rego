@@ -71,6 +71,9 @@ failing contains "KEEP_UNJUSTIFIED" if {
 
 met("KEEP_UNJUSTIFIED", group) if group.justified == true
 
+# What can be turned back names the legal basis of doing so.
+met("REVERSIBLE", group) if group.justified == true
+
 # Quasi fields, and what a mask leaves of those that point at a person, can help to recognise one.
 met("QUASI_UNDECLARED", group) if object.remove(group.fields, bounds.quasi_identifiers) == {}
 

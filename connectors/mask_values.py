@@ -1,0 +1,109 @@
+"""The values that masks work on: their Polars types, their text, what is keyed, what stays under nulls."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+import polars as pl
+import polars_hash as plh
+
+from contracts.dtypes import DType
+from contracts.errors import Reason, SluicegateError
+
+# The column of row numbers that `masking.masked` adds where a mask draws by row.
+ROW_NUMBER = "__sluicegate_row"
+DIGITS = 32  # hexadecimal, of a pseudonym: 128 bits
+
+
+class MaskingSecrets(Protocol):
+    """The keys of one agreement. Never logged, printed, serialised or shipped."""
+
+    def key(self, domain: str) -> str:
+        """The key of that domain: 64 lower-case hexadecimal digits."""
+        ...
+
+    def draw(self, field: str) -> str:
+        """The key that a field's random numbers come from, of this release alone: as `key`."""
+        ...
+
+
+def polars_type(dtype: DType) -> pl.DataType:
+    """The Polars type that carries a column type. Raises PLAN_REFUSED for one that none carries."""
+    match dtype.kind:
+        case "integer":
+            return cast(pl.DataType, getattr(pl, f"{'' if dtype.signed else 'U'}Int{dtype.bits}")())
+        case "float":
+            return pl.Float32() if dtype.bits == 32 else pl.Float64()
+        case "decimal":
+            return pl.Decimal(dtype.precision, dtype.scale)
+        case "timestamp":
+            return pl.Datetime(cast(Any, dtype.unit), dtype.zone)
+        case "string" | "boolean" | "date" | "time" | "binary":
+            return {
+                "string": pl.String(),
+                "boolean": pl.Boolean(),
+                "date": pl.Date(),
+                "time": pl.Time(),
+                "binary": pl.Binary(),
+            }[dtype.kind]
+    raise SluicegateError(Reason.PLAN_REFUSED, f"a column of type {dtype} cannot be sent")
+
+
+def text(expr: pl.Expr) -> pl.Expr:
+    """The value as text: categories by their word, whole numbers in decimal, dates as ISO 8601."""
+    return expr.cast(pl.String)
+
+
+def normalised(expr: pl.Expr) -> pl.Expr:
+    """What tells two spellings of one identifier apart is taken away: space around it, compatibility
+    forms (NFKC), case. An empty text becomes null, and null stays null. Any type that has text."""
+    return text(expr).map_batches(_normal, return_dtype=pl.String, is_elementwise=True)
+
+
+def _normal(values: pl.Series) -> pl.Series:
+    # NFKC leaves ASCII alone and costs as much as the hash itself, so it runs only where it matters.
+    trimmed = values.str.strip_chars()
+    if (trimmed.str.len_bytes() != trimmed.str.len_chars()).any():
+        trimmed = trimmed.str.normalize("NFKC").str.strip_chars()
+    return not_empty(trimmed.str.to_uppercase())
+
+
+def not_empty(values: pl.Series) -> pl.Series:
+    """The texts with null in place of empty ones."""
+    empty = values == ""
+    return values.set(empty, None) if empty.any() else values
+
+
+def wire_clean(expr: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """The column with nothing under its nulls.
+
+    A null is a bit beside a value; sources and masks leave whatever value was there. The values are
+    replaced first, then the bits are set on the replacements.
+    """
+    return expr.map_batches(_clean, return_dtype=kind, is_elementwise=True)
+
+
+def _clean(values: pl.Series) -> pl.Series:
+    if not values.null_count():
+        return values
+    blank: object = {pl.String: "", pl.Binary: b"", pl.Boolean: False}.get(type(values.dtype), 0)
+    filled = values.fill_null(pl.lit(blank).cast(values.dtype))
+    return filled.zip_with(values.is_not_null(), pl.Series([None], dtype=values.dtype))
+
+
+def hmac_sha256(value: pl.Expr, key: str) -> pl.Expr:
+    """HMAC-SHA-256 of a text under a key of 64 hexadecimal digits, 128 bits of it. Raises CONFIG_UNSAFE for
+    a key of another form."""
+    key_bytes(key)
+    return cast(pl.Expr, cast(Any, value).chash.hmac_sha256(key=key)).str.head(DIGITS)
+
+
+def key_bytes(key: str) -> bytes:
+    """The 32 bytes of a key. Raises CONFIG_UNSAFE for one that is not 64 hexadecimal digits, without it."""
+    if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+        raise SluicegateError(Reason.CONFIG_UNSAFE, "a masking key must be 64 lower-case hexadecimal digits")
+    return bytes.fromhex(key)
+
+
+# Importing the plugin registers `Expr.chash`.
+_ = plh
