@@ -29,7 +29,7 @@ def bucket(mask: t.Bucket, column: pl.Expr, source: DType) -> pl.Expr:
     size, origin = exact(cast(Any, mask.size)), exact(cast(Any, mask.origin or 0))
     if source.kind == "float":
         step, start = float(size), float(origin)
-        return ((column.cast(pl.Float64) - start) / step).floor() * step + start
+        return _steps(column.cast(pl.Float64) - start, step).floor() * step + start
     value, above, _ = _modulo(column, source, size, origin)
     return lowered(value, above, source)
 
@@ -109,14 +109,21 @@ def rounded(mask: t.Round, column: pl.Expr, source: DType) -> pl.Expr:
 
 def rounded_float(value: pl.Expr, base: float) -> pl.Expr:
     """The nearest multiple of a base, of 64-bit floats; the middle goes up."""
-    return (value / base + 0.5).floor() * base
+    return (_steps(value, base) + 0.5).floor() * base
+
+
+def _steps(value: pl.Expr, size: float) -> pl.Expr:
+    """How many steps a float is. By multiplication: dividing by a constant, the engine divides some rows and
+    multiplies others, by where they lie, and equal values would leave as two."""
+    return value * (1.0 / size)
 
 
 def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:
     """The coordinate with fewer decimals."""
     if source.kind == "float":
         scale = 10.0**mask.decimals
-        return (column.cast(pl.Float64) * scale + 0.5).floor() / scale
+        whole = (column.cast(pl.Float64) * scale + 0.5).floor()
+        return _steps(whole, scale).round(mask.decimals)  # to the float that is written so
     return nearest(column, source, Decimal(1).scaleb(-mask.decimals))
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import hmac
 import ipaddress
+import random
 import re
 import unicodedata
 from collections import Counter
@@ -248,6 +249,26 @@ def test_order_is_kept_where_it_is_promised(words: Words, dtype: d.DType, data: 
 def test_order_of_floats_is_kept(words: Words, dtype: d.DType, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.floats(-1e6, 1e6, width=64 if dtype.bits == 64 else 32), min_size=2, max_size=8))
     assert mask(sorted(values), words, dtype).is_sorted()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"mask": "geo_round", "decimals": 2},
+        {"mask": "round", "base": 0.1},
+        {"mask": "bucket", "size": 0.1},
+    ],
+    ids=str,
+)
+def test_equal_floats_leave_equal_wherever_they_lie(words: Words) -> None:
+    """Also at the edge of what the engine takes at once: otherwise a class would be split in two."""
+    chance = random.Random(11)
+    for _ in range(60):
+        value = chance.uniform(-1e6, 1e6)
+        alone = mask([value], words, d.FLOAT64)[0]
+        for before in range(4):
+            values = [chance.uniform(-1e6, 1e6) for _ in range(before)] + [value, value]
+            assert mask(values, words, d.FLOAT64).to_list()[-2:] == [alone, alone]
 
 
 # --- what may not survive ---------------------------------------------------------------------
