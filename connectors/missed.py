@@ -7,7 +7,7 @@ Columns are named in them, values never.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -74,8 +74,9 @@ def _by(plan: Plan, measure: Measure, rows: Rows, key: ReleaseKey, fields: Seque
     return dataclasses.replace(measure, batches=batches, places=dataclasses.replace(measure.places, row=_TUPLE))
 
 
-def refusal(plan: Plan, verdict: Verdict, worst: Sequence[str]) -> SluicegateError:
-    """BOUNDS_NOT_MET: required and lowest (or highest) of every bound, as first measured, and `worst`."""
+def refusal(plan: Plan, verdict: Verdict, worst: Sequence[str], proposal: Mapping[str, str]) -> SluicegateError:
+    """BOUNDS_NOT_MET: required and lowest (or highest) of every bound, as first measured, `worst`, and the
+    words of a proposal where there is one."""
     figures = {
         "rows_in": str(verdict.rows_in),
         "rows_to_suppress": str(verdict.rows_suppressed),
@@ -102,4 +103,5 @@ def refusal(plan: Plan, verdict: Verdict, worst: Sequence[str]) -> SluicegateErr
         figures |= {"risk_required": f"{plan.max_risk:g}", "risk": f"{risk:.6f}"}
     if worst:
         figures["worst_combination"] = ", ".join(worst)
+    figures |= proposal
     return SluicegateError(Reason.BOUNDS_NOT_MET, "the release does not meet its re-identification bounds", (), figures)

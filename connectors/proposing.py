@@ -81,6 +81,24 @@ def propose(
     return _search(plan, lattice, limit, most_nodes)
 
 
+def words(found: Proposal | None) -> dict[str, str]:
+    """A proposal in the figures of a refusal: no value, and what to run for the next version."""
+    if found is None:
+        return {"proposal": "nothing coarser meets the bounds"}
+    masks = {name: msgspec.to_builtins(mask) for name, mask in found.masks.items()}
+    for mask in masks.values():
+        mask.pop("table", None)  # a hierarchy's level is what changes
+    said = "; ".join(
+        f"{name}: {', '.join(f'{key} {value}' for key, value in mask.items() if value is not None)}"
+        for name, mask in masks.items()
+    )
+    return {
+        "proposal": said or "the masks as they are, with rows suppressed",
+        "proposal_loss": f"{found.loss:.4f}",
+        "proposal_suppressed": f"{found.suppressed:.4f}",
+    }
+
+
 def _search(plan: Plan, lattice: _Lattice, limit: float, most_nodes: int) -> Proposal | None:
     best: tuple[float, tuple[int, ...], float] | None = None
     failed: list[tuple[int, ...]] = []

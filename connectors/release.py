@@ -11,6 +11,7 @@ about no person leave as they come. Memory is bounded whatever the source's size
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from connectors import making, missed, privacy
+from connectors import making, missed, privacy, proposing
 from connectors import spool as spools
 from connectors.digest import ContentDigest, Hash
 from connectors.making import PartFile
@@ -216,8 +217,18 @@ class _Work:
         )
         verdict = measure.run(most_suppressed=privacy.allowed(self.plan))
         if missed.missed(self.plan, verdict):
-            raise missed.refusal(self.plan, verdict, missed.combination(self.plan, measure, rows, key))
+            worst = missed.combination(self.plan, measure, rows, key)
+            raise missed.refusal(self.plan, verdict, worst, self._proposal())
         return verdict
+
+    def _proposal(self) -> dict[str, str]:
+        """The masks that would meet the bounds, for the department, where the contract asks for a proposal."""
+        if self.plan.on_violation != "propose":
+            return {}
+        try:
+            return proposing.words(proposing.propose(self.plan, self.source, entropy=os.urandom))
+        except SluicegateError as error:
+            return {"proposal": f"not searched: {error.message}"}
 
     def _digest(self) -> ContentDigest:
         return ContentDigest({field.name: field.output for field in self.plan.fields}, self.hash)

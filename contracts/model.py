@@ -120,7 +120,7 @@ class Effectiveness(_Value, frozen=True, kw_only=True):
     entity: str
     quasi_identifiers: tuple[str, ...]
     require: Require
-    on_violation: Literal["suppress", "refuse"] = "refuse"
+    on_violation: Literal["suppress", "refuse", "propose"] = "refuse"
 
 
 class Geography(_Value, frozen=True, kw_only=True):

@@ -105,7 +105,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     tolerated: float
     max_risk: float | None
     max_suppression: float | None
-    on_violation: Literal["suppress", "refuse"]
+    on_violation: Literal["suppress", "refuse", "propose"]
     sharing_model: SharingModel | None
     rows: dict[str, RowCondition]
     refresh: str

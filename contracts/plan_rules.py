@@ -289,7 +289,7 @@ def _suppression(path: str, on_violation: str, share: float | None) -> Iterator[
         yield Violation(
             path,
             "with onViolation refuse nothing is suppressed",
-            "remove it, or say suppress",
+            "remove it, or say suppress or propose",
             code="SUPPRESSION_CONTRADICTS",
         )
     if on_violation == "suppress" and share is None:

@@ -172,7 +172,7 @@ def _show_purpose(contract: Contract, name: str) -> None:
         value["bounds"] = require.words
         suppressed = f"up to {require.max_suppression:.0%}" if require.max_suppression else "no row is suppressed"
         value["if missed"] = (
-            "refused" if purpose.effectiveness.on_violation == "refuse" else f"suppressed, {suppressed}"
+            f"suppressed, {suppressed}" if purpose.effectiveness.on_violation == "suppress" else "refused"
         )
     value |= {
         "for": "any registered party" if "*" in purpose.consumers else purpose.consumers,

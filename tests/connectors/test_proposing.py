@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import proposing, sources
+from connectors import proposing, release, sources
 from connectors.keys import AgreementSecrets
 from connectors.mask_expressions import expression
 from connectors.mask_values import polars_type
@@ -262,6 +262,24 @@ def test_without_bounds_or_with_too_many_rows_it_says_so(tmp_path: Path, monkeyp
     with pytest.raises(SluicegateError) as caught:
         propose(plan, source, entropy=os.urandom)
     assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_a_refused_release_says_what_would_do_where_the_contract_asks_for_it(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": [f"p{row}" for row in range(400)], "age": [row % 80 for row in range(400)]})
+    source = source_of(frame, tmp_path / "rows.parquet")
+
+    def refused(on_violation: str) -> dict[str, str]:
+        bounds = plans.plan({"age": (KEEP, INT64)}, quasi_identifiers=("age",), k=20, on_violation=on_violation)
+        with pytest.raises(SluicegateError) as caught:
+            release.make(bounds, source, SECRETS, spool=tmp_path / "spool", release_id="rel-a", clock=lambda: 0)
+        assert caught.value.reason is Reason.BOUNDS_NOT_MET
+        return dict(caught.value.metadata)
+
+    assert "proposal" not in refused("refuse")
+    found = refused("propose")
+    assert found["proposal"] == "age: mask bucket, size 5"
+    assert found["proposal_suppressed"] == "0.0000"
+    assert 0 < float(found["proposal_loss"]) < 0.1
 
 
 # --- the Adult extract ----------------------------------------------------------------------------

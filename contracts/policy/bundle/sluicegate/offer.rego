@@ -227,8 +227,14 @@ suppressing if {
 	bounds.max_suppression == null
 }
 
+# What a proposal may suppress, where the contract limits that.
 suppressing if {
-	bounds.on_violation == "suppress"
+	bounds.on_violation == "propose"
+	bounds.max_suppression == null
+}
+
+suppressing if {
+	bounds.on_violation in {"suppress", "propose"}
 	bounds.max_suppression >= 0
 	bounds.max_suppression < 1
 }
