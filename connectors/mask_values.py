@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Protocol, cast
 
 import polars as pl
@@ -13,6 +14,8 @@ from contracts.errors import Reason, SluicegateError
 # The column of row numbers that `masking.masked` adds where a mask draws by row.
 ROW_NUMBER = "__sluicegate_row"
 DIGITS = 32  # hexadecimal, of a pseudonym: 128 bits
+_OFTEN = 3  # times that a value occurs, so that finding it again costs less than hashing it
+_MOST = 200_000  # values of a column whose pseudonyms are remembered
 
 
 class MaskingSecrets(Protocol):
@@ -95,7 +98,42 @@ def hmac_sha256(value: pl.Expr, key: str) -> pl.Expr:
     """HMAC-SHA-256 of a text under a key of 64 hexadecimal digits, 128 bits of it. Raises CONFIG_UNSAFE for
     a key of another form."""
     key_bytes(key)
-    return cast(pl.Expr, cast(Any, value).chash.hmac_sha256(key=key)).str.head(DIGITS)
+    return value.map_batches(_Pseudonyms(key), return_dtype=pl.String, is_elementwise=True)
+
+
+class _Pseudonyms:
+    """Pseudonyms of one column, batch by batch. Where values come again and again, each is hashed once: those of
+    the batches so far are remembered, up to `_MOST` of them, as long as the expression lives."""
+
+    __slots__ = ("_key", "_known", "_lock")
+
+    def __init__(self, key: str) -> None:
+        self._key, self._lock = key, threading.Lock()
+        self._known: pl.DataFrame | None = pl.DataFrame(schema={"value": pl.String, "digest": pl.String})
+
+    def __call__(self, values: pl.Series) -> pl.Series:
+        """The pseudonyms of some values, in their order."""
+        known = self._known
+        if known is None or cast(int, values.approx_n_unique()) > max(known.height, len(values) // _OFTEN):
+            return _digests(values, self._key)
+        asked = values.rename("value").to_frame()
+        found = asked.join(known, on="value", how="left", maintain_order="left")
+        new = found.filter(pl.col("digest").is_null() & pl.col("value").is_not_null())["value"].unique()
+        if len(new):
+            known = pl.concat([known, pl.DataFrame([new, _digests(new, self._key).rename("digest")])], rechunk=True)
+            self._remember(known)
+            found = asked.join(known, on="value", how="left", maintain_order="left")
+        return found["digest"].rename(values.name)
+
+    def _remember(self, known: pl.DataFrame) -> None:
+        with self._lock:
+            if self._known is not None and known.height > self._known.height:
+                self._known = known if known.height <= _MOST else None
+
+
+def _digests(values: pl.Series, key: str) -> pl.Series:
+    hashed = cast(pl.Expr, cast(Any, pl.col(values.name)).chash.hmac_sha256(key=key))
+    return values.to_frame().select(hashed.str.head(DIGITS)).to_series()
 
 
 def key_bytes(key: str) -> bytes:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import known_answers, masking
+from connectors import known_answers, mask_values, masking
 from connectors.ff1 import Ff1Cipher
 from connectors.mask_reversible import turned_back
 from connectors.masking import masked, normalised, polars_type
@@ -1174,3 +1175,33 @@ def test_rare_counts_persons_where_there_are_any() -> None:
 def test_normalising_twice_changes_nothing(value: str) -> None:
     once = pl.DataFrame({"v": [value]}).select(normalised(pl.col("v")))
     assert once.select(normalised(pl.col("v"))).equals(once) or not value.isascii()
+
+
+# --- values that come again and again
+
+
+@pytest.mark.parametrize("most", [0, 3, 200_000])
+@quick
+@given(
+    batches=st.lists(st.lists(st.none() | st.sampled_from(["", "a", "b", "中", "é", "longer than that"]), max_size=40))
+)
+def test_a_value_has_one_pseudonym_however_often_it_came(most: int, batches: list[list[str | None]]) -> None:
+    key = "0f" * 32
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mask_values, "_MOST", most)
+        made = mask_values._Pseudonyms(key)
+        for batch in batches:
+            found = made(pl.Series("v", batch, dtype=pl.String)).to_list()
+            assert found == [
+                None if value is None else hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest()[:32]
+                for value in batch
+            ]
+
+
+def test_many_threads_make_the_same_pseudonyms() -> None:
+    values = pl.Series("v", [f"person {number % 700}" for number in range(20_000)])
+    made = mask_values._Pseudonyms("0f" * 32)
+    alone = mask_values._digests(values, "0f" * 32)
+    with ThreadPoolExecutor(8) as pool:
+        pieces = [values.slice(start, 500) for start in range(0, len(values), 500)]
+        assert pl.concat(pool.map(made, pieces)).equals(alone)
