@@ -12,6 +12,7 @@ from contracts.dtypes import DType
 from contracts.model import Field, Identifiability, Tier
 from contracts.technique_classes import Hierarchy, Prefix
 from contracts.technique_hide import Constant, Hmac, Keep, Null, Partial, RandomId
+from contracts.technique_reversible import AesSiv, Ff1
 from contracts.techniques import AnyTechnique
 
 
@@ -58,9 +59,10 @@ def excused(field: Field, mask: AnyTechnique, *, about_persons: bool) -> tuple[K
 
 def can_hold(mask: AnyTechnique, output: DType) -> bool:
     """Whether anything a detector means can be in what that mask makes. False only where the mask proves it:
-    by its alphabet, by its length, or because all its words stand in the contract itself."""
+    by its alphabet, by its length, or because all its words stand in the contract itself. What is enciphered
+    may look like a phone number or a card (`ff1` is for that), and says nothing without the key."""
     match mask:
-        case Hmac() | RandomId() | Null() | Constant() | Hierarchy():
+        case Hmac() | RandomId() | AesSiv() | Ff1() | Null() | Constant() | Hierarchy():
             return False
         case Prefix():
             return mask.length >= _SHORTEST

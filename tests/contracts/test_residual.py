@@ -75,6 +75,11 @@ SHUT = [
     ({"mask": "keep"}, INT32),
     ({"mask": "keep"}, FLOAT32),
     ({"mask": "bucket", "size": 10}, INT32),
+    ({"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"}, STRING),
+    (
+        {"mask": "ff1", "domain": "phone", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
+        STRING,
+    ),
 ]
 OPEN = [
     ({"mask": "keep"}, STRING),
