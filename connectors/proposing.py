@@ -220,6 +220,19 @@ class _Lattice:
         return (kept + verdict.rows_suppressed) / frame.height, verdict.share
 
 
+def lost(known: pl.DataFrame, source: str, column: str) -> pl.DataFrame:
+    """What each value of `column` loses, as (column, lost): of the distinct values of `source`, the share that
+    became it, itself left out. `known` has every pair of the two.
+
+    >>> known = pl.DataFrame({"age": [1, 2, 3], "band": ["a", "a", "b"]})
+    >>> lost(known, "age", "band").sort("band")["lost"].to_list()
+    [0.5, 0.0]
+    """
+    every = max(1, known[source].n_unique() - 1)
+    together = pl.col(source).n_unique().cast(pl.Float64)
+    return known.group_by(column).agg(((together - 1) / every).alias("lost"))
+
+
 def _step(name: str, step: int) -> str:
     return f"#step.{step}.{name}"
 
@@ -266,7 +279,6 @@ def _field(
 ) -> tuple[_Field, pl.Series]:
     """What each step makes of each value as it leaves now, and the rows' codes of those values."""
     known = known.unique()
-    every = max(1, known[_source(name)].n_unique() - 1)
     now = _step(name, 0)
     values = known.select(now).unique(maintain_order=True)
     good, classes, losses = [], [], []
@@ -275,13 +287,12 @@ def _field(
         becomes = known.select(now, column).unique() if index else values
         if becomes.height != values.height:  # not computed from what leaves now: no step of this ladder
             continue
-        together = known.group_by(column).agg(pl.col(_source(name)).n_unique().alias("together"))
         table = values.join(becomes, on=now, how="left", maintain_order="left").join(
-            together, on=column, how="left", maintain_order="left"
+            lost(known, _source(name), column), on=column, how="left", maintain_order="left"
         )
         good.append(step)
         classes.append(table[column])
-        losses.append((table["together"].cast(pl.Float64) - 1) / every)
+        losses.append(table["lost"])
     codes = rows.select(now).join(values.with_row_index(name), on=now, how="left", maintain_order="left")[name]
     mean = tuple(float(loss.gather(codes).mean()) for loss in losses)  # type: ignore[arg-type]
     return _Field(name, tuple(good), tuple(classes), tuple(losses), mean), codes

@@ -35,6 +35,7 @@ NEEDS: dict[str, Callable[[], object]] = {
     "needs_grpcurl": lambda: os.environ.get("SLUICEGATE_GRPCURL") or shutil.which("grpcurl"),
     "needs_spark": lambda: os.environ.get("SLUICEGATE_SPARK_PYTHON"),
     "needs_netns": _namespaces,
+    "needs_chromium": lambda: os.environ.get("SLUICEGATE_CHROMIUM") or shutil.which("chromium"),
 }
 
 

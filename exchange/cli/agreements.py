@@ -158,7 +158,7 @@ def suspend(
     ca: Authority = None,
     output: Output = Form.TABLE,
 ) -> None:
-    """Stop transfers until a time; your own gateway is told first."""
+    """Stop transfers for a time; your gateway is told first."""
     import time
 
     from contracts.instants import demand_future, epoch

@@ -41,7 +41,8 @@ def _read(path: Path) -> bytes:
         raise SluicegateError(Reason.INVALID_ARGUMENT, told, remedy="name a file that can be read") from None
 
 
-def _load(path: Path) -> LoadedContract:
+def load(path: Path) -> LoadedContract:
+    """The contract in a file. Raises INVALID_ARGUMENT, CONTRACT_INVALID."""
     from contracts import odcs
 
     return odcs.load(_read(path), name=str(path))
@@ -99,7 +100,7 @@ def contract_test(
 
     settings = source_settings(data, form, columns=column or (), separator=separator, null_values=null or ())
     with stages(f"looking at {data}") as tell:
-        tried = try_contract(_load(file), settings, purpose=purpose, tell=tell)
+        tried = try_contract(load(file), settings, purpose=purpose, tell=tell)
     if output is Form.JSON:
         show_json([item.as_json() for item in tried])
     else:
@@ -147,7 +148,7 @@ def contract_propose(
         demand_vacant(out, overwrite=overwrite)
     settings = source_settings(data, form, columns=column or (), separator=separator, null_values=null or ())
     with stages(f"looking at {data}") as tell:
-        made = propose_contract(_load(file), settings, purpose=purpose, most_suppressed=most_suppressed, tell=tell)
+        made = propose_contract(load(file), settings, purpose=purpose, most_suppressed=most_suppressed, tell=tell)
     found, after = made.proposal, made.after
     if found is not None and out is not None:
         out.write_bytes(made.amended)
@@ -242,7 +243,7 @@ def attack(
 
     with stages(f"looking at {data}") as tell:
         attacked = attack_contract(
-            _load(file),
+            load(file),
             settings(data),
             purpose=purpose,
             register=settings(register) if register else None,

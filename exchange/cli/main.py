@@ -19,6 +19,7 @@ from exchange.cli import (
     contracts,
     evidence,
     gateways,
+    judging,
     keys,
     parties,
     requests,
@@ -48,7 +49,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (setup, contracts, catalog, requests, agreements, transfers, evidence, parties, keys, gateways, trust):
+for module in (
+    setup,
+    contracts,
+    judging,
+    catalog,
+    requests,
+    agreements,
+    transfers,
+    evidence,
+    parties,
+    keys,
+    gateways,
+    trust,
+):
     module.register(app)
 
 # May stand anywhere on the line, like kubectl's --context.

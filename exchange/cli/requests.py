@@ -63,7 +63,7 @@ def requests(
     output: Output = Form.TABLE,
     limit: Limit = 50,
 ) -> None:
-    """Requests of your party: state, what is missing, who decides."""
+    """Requests of your party: state, what is missing, who acts."""
     from exchange.names import last, short_dataset
 
     with state(context).connect() as exchange:

@@ -27,6 +27,7 @@ PROMISED = [
     "up",
     "contract",
     "attack",
+    "effectiveness",
     "publish",
     "search",
     "show",
