@@ -16,7 +16,7 @@ from contracts.plan import Plan, PlannedField
 from contracts.technique import Family
 
 _KEYLESS = (Family.NONE, Family.PARTIAL, Family.GENERALISATION)
-MOST_VALUES = 1_000_000  # distinct values of one column that are followed
+MOST_VALUES = 10_000_000  # distinct values of one column that are followed
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
+import yaml
 
-from connectors import release, sources
+from connectors import judging, release, sources
 from connectors.keys import AgreementSecrets
-from contracts import odcs, plan, standard
+from contracts import as_masked, odcs, plan, standard
 from contracts.errors import Reason, SluicegateError
 from contracts.papers import Bounds
 from examples import city
+from exchange.cli.judgement_page import page
 from exchange.judging import Judged, judge_file
 from exchange.trying import source_settings
 
@@ -239,3 +242,58 @@ def test_what_cannot_be_judged(pulled: Pulled, tmp_path: Path, change: Any, reas
 def test_a_purpose_must_be_named_where_there_are_several(pulled: Pulled) -> None:
     with pytest.raises(SluicegateError, match="has 2 purposes"):
         _judge(pulled.file, purpose=None)
+
+
+def _about_stations(note: str = "keep") -> odcs.LoadedContract:
+    """A contract about no person: three columns of the example, and no bounds."""
+    document = yaml.safe_load(CONTRACT.read_text())
+    table = document["schema"][0]
+    kept = {"hospital_code", "sex", "cost_cents"}
+    table["properties"] = [field for field in table["properties"] if field["name"] in kept]
+    for field in table["properties"]:
+        field["classification"] = "open"
+        field["customProperties"] = [{"property": "identifiability", "value": "none"}]
+    own = {each["property"]: each["value"] for each in document["customProperties"]}
+    purpose = own["purposes"].pop("transport-planning")
+    del purpose["effectiveness"]
+    purpose["fields"] = {"hospital_code": {"mask": "keep"}, "sex": {"mask": "keep"}}
+    own["purposes"].clear()
+    own["purposes"]["transport-planning"] = purpose
+    own["negativeList"].update(fields=[], together=[])
+    document["roles"] = [role for role in document["roles"] if role["role"] == "transport-planning"]
+    return odcs.load(yaml.safe_dump(document).encode())
+
+
+def test_data_about_no_person_is_only_looked_through(pulled: Pulled, tmp_path: Path) -> None:
+    loaded, frame = _about_stations(), pl.DataFrame({"hospital_code": ["H1", "H2"], "sex": ["F", None]})
+    file = _written(frame, tmp_path / "stations.parquet")
+    judged = judge_file(loaded, source_settings(file))
+    assert judged.passes
+    assert judged.found.certificate is None
+    assert judged.figures()["effectiveness"] == "level 4 of 4: about no person"
+    assert "about no person" in page(judged)
+    held = _written(frame.with_columns(sex=pl.lit("11010519491231002X")), tmp_path / "held.parquet")
+    assert judge_file(loaded, source_settings(held)).problems == ("sex: national-id in 2 rows: no mask removed them",)
+    with pytest.raises(SluicegateError, match="nobody can be looked up"):
+        judge_file(loaded, source_settings(file), register=source_settings(pulled.raw))
+
+
+def test_a_source_of_another_shape_is_refused(pulled: Pulled, tmp_path: Path) -> None:
+    drifted = _written(pl.read_parquet(pulled.raw).drop("sex"), tmp_path / "drifted.parquet")
+    with pytest.raises(SluicegateError) as caught:
+        _judge(pulled.file, origin=drifted)
+    assert caught.value.reason is Reason.PLAN_REFUSED
+
+
+def test_large_files_spill_to_disk_and_are_judged_alike(pulled: Pulled, tmp_path: Path) -> None:
+    settings = source_settings(pulled.file)
+    source = sources.open(settings)
+    rules = standard.load(LOADED.contract.sharing.standard)
+    held = as_masked.of_file(LOADED.contract, MONITORING, source.schema(), rules)
+    small, large = (
+        judging.judge(held, source, spool=tmp_path / f"s{limit}", entropy=os.urandom, memory_limit=limit)
+        for limit in (0, 1 << 30)
+    )
+    assert small.certificate == large.certificate
+    assert small.shown == large.shown
+    assert not list(tmp_path.glob("s*"))
