@@ -55,6 +55,7 @@ ENDS_TRANSFER = frozenset(
         Reason.POLICY_REFUSED,
         Reason.BOUNDS_NOT_MET,
         Reason.RESIDUAL_IDENTIFIERS,
+        Reason.BUDGET_SPENT,
         Reason.REFRESH_PENDING,
         Reason.DATA_INVALID,
         Reason.SOURCE_UNAVAILABLE,

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
     RESIDUAL_IDENTIFIERS = "RESIDUAL_IDENTIFIERS"
+    BUDGET_SPENT = "BUDGET_SPENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ TRAITS: Mapping[Reason, Traits] = {
     Reason.PLAN_REFUSED: Traits("FAILED_PRECONDITION", _NO, "the agreement cannot be carried out on this data", "every violation is listed; the department mends contract or source"),
     Reason.BOUNDS_NOT_MET: Traits("FAILED_PRECONDITION", _NO, "the re-identification bounds were not met", "the department sees the figures; ask for coarser fields"),
     Reason.RESIDUAL_IDENTIFIERS: Traits("FAILED_PRECONDITION", _NO, "the rows hold identifiers or images that no mask removes", "the department sees columns, kinds and counts, and masks them; contract test shows the same"),
+    Reason.BUDGET_SPENT: Traits("FAILED_PRECONDITION", _NO, "the privacy budget that you have of this dataset does not cover another release", "use the releases that you have; the department would have to raise the budget in its contract"),
     Reason.REFRESH_PENDING: Traits("FAILED_PRECONDITION", _LATER, "a release of this dataset still stands for you, and another one could be subtracted from it", "pull again when the contract's refresh interval is over"),
     Reason.SOURCE_UNAVAILABLE: Traits("UNAVAILABLE", _LATER, "the department's source cannot be read", "tell the department; repeat later", retryable=True),
     Reason.SPOOL_FULL: Traits("RESOURCE_EXHAUSTED", _LATER, "the gateway has no room for the release", "tell the department; repeat later", retryable=True),

@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from contracts.aggregate import Aggregate
 from contracts.dtypes import DType
 from contracts.techniques import AnyTechnique
 
@@ -140,13 +141,16 @@ class RowCondition(_Value, frozen=True, kw_only=True):
 
 class Purpose(_Value, frozen=True, kw_only=True):
     """One purpose: its DPV term and legal basis, who may ask, which fields with which mask, the
-    bounds (None only for data about no person), and how long the consumer may keep it."""
+    bounds (None only for data about no person, and for aggregates), and how long the consumer may keep it.
+    `aggregate` goes with the release of that kind: then no row is sent."""
 
     term: str
     legal_basis: str
     consumers: tuple[str, ...]
     fields: dict[str, AnyTechnique]
+    release: Literal["rows", "dp-aggregate"] = "rows"
     effectiveness: Effectiveness | None = None
+    aggregate: Aggregate | None = None
     rows: dict[str, RowCondition] = {}
     refresh: str = "P1D"
     retention: str

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from contracts import techniques, vocabulary
+from contracts.aggregate import Aggregate
 from contracts.errors import SluicegateError, nearest
 from contracts.findings import Findings, show
 from contracts.instants import duration
@@ -81,6 +82,7 @@ def _purpose(found: Findings, path: Path, item: Mapping[str, Any], fields: Mappi
     masks = _masks(found, (*path, "fields"), item.get("fields"), fields)
     _check_effectiveness(found, (*path, "effectiveness"), item, fields, masks)
     rows = _rows(found, (*path, "rows"), item.get("rows"), fields)
+    aggregate = converted(found, (*path, "aggregate"), item["aggregate"], Aggregate) if "aggregate" in item else None
     if not found.clean(path):
         return None
     optional = {"refresh": str(item["refresh"])} if "refresh" in item else {}
@@ -90,6 +92,8 @@ def _purpose(found: Findings, path: Path, item: Mapping[str, Any], fields: Mappi
         legal_basis=item["legalBasis"],
         consumers=tuple(item["consumers"]),
         fields=cast("dict[str, techniques.AnyTechnique]", masks),  # parse returns nothing else
+        release=item.get("release", "rows"),
+        aggregate=aggregate,
         effectiveness=None if judged is None else msgspec.convert(whole(judged), Effectiveness),
         rows=rows,
         retention=item["retention"],

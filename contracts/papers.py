@@ -227,6 +227,44 @@ class Bounds(_Document, frozen=True):
     certificate: Certificate | None = None
 
 
+class AggregatedMeasure(_Document, frozen=True):
+    """One column of figures of an aggregate. Values were rounded to `base` and clamped to `lower` .. `upper`,
+    in units of it; a count is of rows or of `persons`."""
+
+    kind: Literal["count", "sum", "mean"]
+    persons: bool
+    field: str | None
+    base: str
+    lower: int
+    upper: int
+
+
+class Aggregated(_Document, frozen=True):
+    """What an intent and a receipt say of a differentially private aggregate, where others state bounds.
+
+    Epsilon in millionths, delta in 10^-12: of the release, of each noisy figure (`share_micro_epsilon`), and of
+    all that this recipient may be given of the dataset. Of one person at most `most_rows` rows in each of
+    `most_groups` groups count. `threshold` is the noisy number of persons from which on a group was sent,
+    None where the contract lists the groups. The noise is of the discrete Laplace distribution; neighbouring
+    tables differ by one person; costs are added up (basic composition)."""
+
+    entity: str
+    group_by: tuple[str, ...]
+    micro_epsilon: int
+    share_micro_epsilon: int
+    pico_delta: int
+    most_groups: int
+    most_rows: int
+    threshold: int | None
+    budget_micro_epsilon: int
+    budget_pico_delta: int
+    measures: dict[str, AggregatedMeasure]
+    kind: Literal["dp-aggregate"] = "dp-aggregate"
+    mechanism: Literal["discrete-laplace"] = "discrete-laplace"
+    adjacency: Literal["one-person-added-or-removed"] = "one-person-added-or-removed"
+    composition: Literal["basic"] = "basic"
+
+
 class Intent(_Document, frozen=True):
     """Kind INTENT, signed and stored by the gateway before the first row leaves."""
 
@@ -245,6 +283,7 @@ class Intent(_Document, frozen=True):
     rows_suppressed: int
     bounds: Bounds | None
     created: str
+    aggregate: Aggregated | None = None
 
 
 class Receipt(_Document, frozen=True):
@@ -282,6 +321,7 @@ class Receipt(_Document, frozen=True):
     intent_digest: str
     started: str
     finished: str
+    aggregate: Aggregated | None = None
 
 
 class Acknowledgement(_Document, frozen=True):

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from contracts import canonical, plan_rules, plan_types, residual
+from contracts import aggregate_plan, aggregate_rules, canonical, plan_rules, plan_types, residual
+from contracts.aggregate_plan import PlannedAggregate
 from contracts.agreement import Agreement
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError, Violation, nearest
@@ -84,6 +85,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     `tolerated` are the standard's: the highest risk of one class, and of a release that it calls
     acceptable; `max_risk` is the contract's own limit of the latter. `rows` is the row scope on values
     before masking. `order` is `keyed` for data about persons, so that two recipients cannot zip their rows.
+
+    Of an aggregate `fields` are the columns that form groups, `measured` those whose values are added up, and
+    `aggregate` says how; there are no bounds on rows then, because no row leaves.
     """
 
     agreement_digest: str
@@ -110,11 +114,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     rows: dict[str, RowCondition]
     refresh: str
     order: Literal["keyed", "source"]
+    measured: tuple[PlannedField, ...] = ()
+    aggregate: PlannedAggregate | None = None
 
     @property
     def digest(self) -> str:
-        """`sha256:<hex>` of the plan's canonical JSON."""
-        return canonical.digest(msgspec.to_builtins(self))
+        """`sha256:<hex>` of the plan's canonical JSON. What only an aggregate has is left out of others', so
+        that their digests stay what they were."""
+        stated = msgspec.to_builtins(self)
+        if self.aggregate is None:
+            del stated["aggregate"], stated["measured"]
+        return canonical.digest(stated)
 
     @property
     def composite(self) -> bool:
@@ -202,6 +212,8 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
         for field, mask in case.sent
         for settled in (plan_types.settled(case, mask, schema[field.name], schema),)
     )
+    noisy = case.purpose.aggregate
+    columns = tuple(field for field in sent if aggregate_rules.is_group(case.purpose, field.name))
     names = {field.name for field in sent}
     return Plan(
         agreement_digest=terms.agreement_digest,
@@ -210,15 +222,15 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
         standard_digest=case.standard.digest,
         dataset=case.contract.dataset,
         purpose=case.name,
-        fields=sent,
+        fields=columns,
         # Rows are counted even where every field leaves as nulls, so one column is read at least.
         read=plan_types.needed(case) or (sent[0].name,),
         entity=judged.entity if judged else None,
-        quasi_identifiers=plan_rules.quasi_identifiers(case),
+        quasi_identifiers=plan_rules.quasi_identifiers(case) if noisy is None else (),
         sensitive={name: least for name, least in judged.require.l.items() if name in names} if judged else {},
         entropy={name: least for name, least in judged.require.entropy_l.items() if name in names} if judged else {},
         t={name: most for name, most in judged.require.t.items() if name in names} if judged else {},
-        pseudonyms=plan_rules.pseudonyms(case),
+        pseudonyms=plan_rules.pseudonyms(case) if noisy is None else (),
         k=judged.require.k if judged else None,
         tau=case.standard.tau(judged.sharing_model) if judged else None,
         tolerated=case.standard.risk,
@@ -229,4 +241,8 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
         rows=dict(case.purpose.rows),
         refresh=case.purpose.refresh,
         order="source" if judged is None else "keyed",
+        measured=tuple(field for field in sent if field not in columns),
+        aggregate=None
+        if noisy is None
+        else aggregate_plan.planned(noisy, case.purpose.fields, tuple(field.name for field in columns)),
     )

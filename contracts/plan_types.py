@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from contracts import instants, odcs
+from contracts import aggregate_rules, instants, odcs
 from contracts.dtypes import DType
 from contracts.errors import SluicegateError, Violation, nearest
 from contracts.model import RowCondition
@@ -27,6 +27,8 @@ def needed(case: Case) -> tuple[str, ...]:
     names |= set(case.purpose.rows)
     if case.purpose.effectiveness is not None:
         names.add(case.purpose.effectiveness.entity)
+    if case.purpose.aggregate is not None:
+        names.add(case.purpose.aggregate.entity)
     return tuple(field.name for field in case.contract.fields if field.name in names)
 
 
@@ -51,9 +53,14 @@ def violations(case: Case, schema: Mapping[str, DType]) -> tuple[Violation, ...]
     need may be missing, and columns that the contract does not know are simply not sent."""
     sent_as_null = tuple(field.name for field, mask in case.sent if mask.id == "null")
     columns = dict.fromkeys((*needed(case), *sent_as_null))
-    return tuple(
-        found for part in (_columns(case, schema, columns), _masks(case, schema), _uses(case, schema)) for found in part
-    )
+    return tuple(found for part in _parts(case, schema, columns) for found in part)
+
+
+def _parts(case: Case, schema: Mapping[str, DType], columns: Mapping[str, None]) -> Iterator[Iterator[Violation]]:
+    yield _columns(case, schema, columns)
+    yield _masks(case, schema)
+    yield _uses(case, schema)
+    yield aggregate_rules.unfit(case, schema)
 
 
 def _columns(case: Case, schema: Mapping[str, DType], columns: Mapping[str, None]) -> Iterator[Violation]:
@@ -103,10 +110,11 @@ def _period_violations(case: Case, name: str, period: Period, schema: Mapping[st
 
 
 def _uses(case: Case, schema: Mapping[str, DType]) -> Iterator[Violation]:
-    judged = case.purpose.effectiveness
-    if judged is not None and (dtype := schema.get(judged.entity)) is not None and dtype.kind not in ENTITY_KINDS:
-        message = f"the entity {judged.entity} is {dtype}; entities are told apart by {', '.join(ENTITY_KINDS)}"
-        yield Violation(f"{case.path}.effectiveness.entity", message, code="ENTITY_UNFIT")
+    purpose = case.purpose
+    for part, judged in (("effectiveness", purpose.effectiveness), ("aggregate", purpose.aggregate)):
+        if judged is not None and (dtype := schema.get(judged.entity)) is not None and dtype.kind not in ENTITY_KINDS:
+            message = f"the entity {judged.entity} is {dtype}; entities are told apart by {', '.join(ENTITY_KINDS)}"
+            yield Violation(f"{case.path}.{part}.entity", message, code="ENTITY_UNFIT")
     for name, condition in case.purpose.rows.items():
         if (dtype := schema.get(name)) is not None and (problem := _condition_problem(condition, dtype)):
             yield Violation(f"{case.path}.rows.{name}", problem, code="ROWS_UNFIT")

@@ -15,18 +15,21 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from contracts import instants, plan_rules, vocabulary
+from contracts import aggregate_plan, instants, plan_rules, vocabulary
 from contracts import standard as standards
 from contracts.agreement import Agreement, Approval, Request
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError, nearest
 from contracts.model import Contract, Identifiability, Tier
+from contracts.papers import Aggregated
 from contracts.plan import Plan
 from contracts.standard import Standard
 from contracts.technique import Family
 from contracts.techniques import AnyTechnique
 
 Input = dict[str, Any]
+
+AGGREGATED = "aggregated"  # what is done to a field of which only groups and noisy totals leave
 
 
 class Subject(Struct, frozen=True):
@@ -197,8 +200,16 @@ def _purpose(
 def _compiled(plan: Plan) -> Input:
     """The plan as compiled against the data."""
     return {
-        "groups": _groups((field.name, field.tier, field.identifiability, field.technique) for field in plan.fields),
-        "bounds": None
+        "groups": _groups(
+            (
+                (field.name, field.tier, field.identifiability, field.technique)
+                for field in (*plan.fields, *plan.measured)
+            ),
+            aggregated=plan.aggregate is not None,
+        ),
+        "bounds": _noise(plan.aggregate.stated)
+        if plan.aggregate is not None
+        else None
         if plan.k is None or plan.entity is None
         else {
             "quasi_identifiers": _names(plan.quasi_identifiers),
@@ -223,8 +234,13 @@ def _stated(contract: Contract, name: str, fields: tuple[str, ...], standard: St
     sent = {field.name for field, _ in case.sent}
     judged = offer.effectiveness
     return {
-        "groups": _groups((field.name, field.classification, field.identifiability, mask) for field, mask in case.sent),
-        "bounds": None
+        "groups": _groups(
+            ((field.name, field.classification, field.identifiability, mask) for field, mask in case.sent),
+            aggregated=offer.aggregate is not None,
+        ),
+        "bounds": _noise(aggregate_plan.stated(offer.aggregate, offer.fields))
+        if offer.aggregate is not None
+        else None
         if judged is None
         else {
             "quasi_identifiers": _names(plan_rules.quasi_identifiers(case)),
@@ -241,12 +257,28 @@ def _stated(contract: Contract, name: str, fields: tuple[str, ...], standard: St
     }
 
 
-def _groups(fields: Iterable[tuple[str, Tier, Identifiability, AnyTechnique]]) -> list[Input]:
+def _noise(stated: Aggregated) -> Input:
+    """What stands for bounds where no row leaves: epsilon in 10^-6, delta in 10^-12."""
+    return {
+        "entity": stated.entity,
+        "micro_epsilon": stated.micro_epsilon,
+        "pico_delta": stated.pico_delta,
+        "budget_micro_epsilon": stated.budget_micro_epsilon,
+        "budget_pico_delta": stated.budget_pico_delta,
+        "most_groups": stated.most_groups,
+        "most_rows": stated.most_rows,
+    }
+
+
+def _groups(
+    fields: Iterable[tuple[str, Tier, Identifiability, AnyTechnique]], *, aggregated: bool = False
+) -> list[Input]:
     """Fields that share all their facts stand together."""
     groups: dict[tuple[str, str, str, bool], list[str]] = {}
     for name, tier, identifiability, mask in fields:
-        justified = mask.reversible and bool(mask.grounds)
-        groups.setdefault((tier.value, identifiability.value, treatment(mask), justified), []).append(name)
+        justified = not aggregated and mask.reversible and bool(mask.grounds)
+        done = AGGREGATED if aggregated else treatment(mask)
+        groups.setdefault((tier.value, identifiability.value, done, justified), []).append(name)
     return [
         {
             "tier": tier,

@@ -122,6 +122,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: our own fault. Remedy: report the request id."""
     ERROR_REASON_RESIDUAL_IDENTIFIERS: _ErrorReason.ValueType  # 49
     """FAILED_PRECONDITION: the rows hold identifiers or images that no mask removes. Remedy: the department sees columns, kinds and counts, and masks them; contract test shows the same."""
+    ERROR_REASON_BUDGET_SPENT: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION: the privacy budget that you have of this dataset does not cover another release. Remedy: use the releases that you have; the department would have to raise the budget in its contract."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every `google.rpc.ErrorInfo.reason` (there without the prefix ERROR_REASON_)."""
@@ -226,4 +228,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 48
 """INTERNAL: our own fault. Remedy: report the request id."""
 ERROR_REASON_RESIDUAL_IDENTIFIERS: ErrorReason.ValueType  # 49
 """FAILED_PRECONDITION: the rows hold identifiers or images that no mask removes. Remedy: the department sees columns, kinds and counts, and masks them; contract test shows the same."""
+ERROR_REASON_BUDGET_SPENT: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION: the privacy budget that you have of this dataset does not cover another release. Remedy: use the releases that you have; the department would have to raise the budget in its contract."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -52,7 +52,8 @@ def _action(action: str, keys: dict[str, str], shapes: dict[str, Any]) -> dict[s
     def member(key: str, types: set[str], at: tuple[str, ...], known: dict[tuple[str, ...], str]) -> dict[str, Any]:
         if at in known:
             inner = shape(shapes["tables"][known[at]], at, known)
-            return {"anyOf": [inner, {"type": "null"}]} if "null" in types else inner
+            others = [shape(shapes["tables"]["noise"], at, known)] if known[at] == "bounds" else []
+            return {"anyOf": [inner, *others, {"type": "null"}]} if "null" in types else inner
         if key == "groups":
             return {"type": "array", "items": shape(shapes["tables"]["group"], (), {})}
         if key == "purpose" and types == {"object"}:

@@ -15,11 +15,17 @@ package sluicegate.offer
 import data.sluicegate.limits
 import data.sluicegate.masks
 
+failing contains "AGGREGATE_MISMATCH" if not of_one_kind
+
 failing contains "BOUNDS_MISSING" if not bounded
 
 failing contains "CONSUMERS_EMPTY" if not consumed
 
+failing contains "CONTRIBUTION_UNBOUNDED" if not limited
+
 failing contains "ENTITY_MISSING" if not counting_persons
+
+failing contains "EPSILON_OUT_OF_RANGE" if not affordable
 
 failing contains "FIELDS_EMPTY" if not sending
 
@@ -53,7 +59,7 @@ failing contains "SHARING_MODEL_UNKNOWN" if not modelled
 
 failing contains "SUPPRESSION_CONTRADICTORY" if not suppressing
 
-# The checks that the table names for a group: DIRECT_IDENTIFIABLE, DIRECT_KEPT, FIELD_PROHIBITED,
+# The checks that the table names for a group: DIRECT_AGGREGATED, DIRECT_IDENTIFIABLE, DIRECT_KEPT, FIELD_PROHIBITED,
 # KEEP_UNJUSTIFIED, QUASI_UNDECLARED, REVERSIBLE, SENSITIVE_UNBOUNDED. Most can be met by nothing.
 failing contains code if {
 	table := masks
@@ -211,9 +217,13 @@ counting_persons if bounds.entity != ""
 
 modelled if boundless
 
+modelled if noisy
+
 modelled if limits.k_floor[bounds.sharing_model]
 
 crowded if boundless
+
+crowded if noisy
 
 crowded if bounds.k >= least_k
 
@@ -221,6 +231,8 @@ crowded if bounds.k >= least_k
 least_k := object.get(limits.k_floor, bounds.sharing_model, limits.k_floor.public)
 
 suppressing if boundless
+
+suppressing if noisy
 
 suppressing if {
 	bounds.on_violation == "refuse"
@@ -237,4 +249,39 @@ suppressing if {
 	bounds.on_violation in {"suppress", "propose"}
 	bounds.max_suppression >= 0
 	bounds.max_suppression < 1
+}
+
+# Aggregates: noise and a budget stand in the place of the bounds on rows
+
+noisy if is_number(bounds.micro_epsilon)
+
+# No row of an aggregate leaves, and of nothing else only totals do.
+of_one_kind if {
+	noisy
+	rows == []
+}
+
+of_one_kind if {
+	not noisy
+	count(rows) == count(plan.groups)
+}
+
+rows := [1 | some group in plan.groups; not group.treatment == "aggregated"]
+
+limited if not noisy
+
+limited if {
+	bounds.most_groups >= 1
+	bounds.most_rows >= 1
+}
+
+affordable if not noisy
+
+affordable if {
+	bounds.micro_epsilon >= 1
+	bounds.micro_epsilon <= bounds.budget_micro_epsilon
+	bounds.budget_micro_epsilon <= limits.micro_epsilon_max
+	bounds.pico_delta >= 0
+	bounds.pico_delta <= bounds.budget_pico_delta
+	bounds.budget_pico_delta <= limits.pico_delta_max
 }

@@ -97,6 +97,15 @@ bounds(bounds) if {
 	names(bounds.l)
 }
 
+bounds(noise) if {
+	count(noise) == 7
+	concat("", [noise.entity])
+	sum([
+		noise.micro_epsilon, noise.pico_delta, noise.budget_micro_epsilon,
+		noise.budget_pico_delta, noise.most_groups, noise.most_rows,
+	])
+}
+
 agreement if {
 	agreement := input.agreement
 	count(agreement) == 11

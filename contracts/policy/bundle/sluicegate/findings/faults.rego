@@ -41,8 +41,18 @@ bad_offers contains [at, name] if {
 bad_offers contains [at, "bounds"] if {
 	some at, offer in offers
 	offer.plan.bounds != null
+	not noisy(offer)
 	not fits(offer.plan.bounds, shapes.tables.bounds)
 }
+
+bad_offers contains [at, "noise"] if {
+	some at, offer in offers
+	noisy(offer)
+	not fits(offer.plan.bounds, shapes.tables.noise)
+}
+
+# The bounds of an aggregate, whatever else is wrong with them.
+noisy(offer) if "micro_epsilon" in object.keys(offer.plan.bounds)
 
 bad_groups contains at if {
 	some at, offer in offers
@@ -149,6 +159,8 @@ found contains lacking("purposes") if {
 found contains lacking("purpose.plan.groups") if count(bad_groups) > 0
 
 offer_path("bounds") := ["plan", "bounds"]
+
+offer_path("noise") := ["plan", "bounds"]
 
 offer_path(name) := shapes.offer_parts[name]
 

@@ -6,6 +6,10 @@ package sluicegate.findings.offer
 import data.sluicegate.masks
 import data.sluicegate.offer
 
+offenders["AGGREGATE_MISMATCH"] := {group.treatment |
+	some group in offer.plan.groups
+}
+
 offenders["BOUNDS_MISSING"] := {name |
 	some group in offer.plan.groups
 	not group.identifiability == "none"
@@ -14,11 +18,17 @@ offenders["BOUNDS_MISSING"] := {name |
 
 offenders["CONSUMERS_EMPTY"] := {"consumers"}
 
+offenders["CONTRIBUTION_UNBOUNDED"] := {"contribution"}
+
+offenders["DIRECT_AGGREGATED"] := facing("DIRECT_AGGREGATED")
+
 offenders["DIRECT_IDENTIFIABLE"] := facing("DIRECT_IDENTIFIABLE")
 
 offenders["DIRECT_KEPT"] := facing("DIRECT_KEPT")
 
 offenders["ENTITY_MISSING"] := {"entity"}
+
+offenders["EPSILON_OUT_OF_RANGE"] := {"epsilon"}
 
 offenders["FIELDS_EMPTY"] := {"fields"}
 
