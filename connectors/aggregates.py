@@ -33,24 +33,22 @@ _PERSONS, _WHO, _ROW = "#persons", "#who", "#row"
 
 
 def totals(plan: Plan, frame: pl.LazyFrame, key: ReleaseKey, *, source: str) -> pl.DataFrame:
-    """The true figures, contributions bounded: per group `#persons` and the columns of `parts`. They never
+    """The true figures, contributions bounded: per group `#persons` and the columns of `sensitivity`. They never
     leave. `frame` has the group columns as they leave, the measured columns and the entity as `#who`.
 
     Raises DATA_INVALID and SOURCE_UNAVAILABLE."""
     terms = _terms(plan)
     groups = [field.name for field in plan.fields]
     measured = [field.name for field in plan.measured]
-    seeds = [key.number("aggregate", part) for part in range(4)]
+    seed = key.number("aggregate")
     added = [
         expression.alias(column)
         for measure in terms.measures
         for column, expression in _added(measure, terms.rows).items()
     ]
-    rows = frame.drop_nulls(_WHO).select(
-        _WHO, *groups, *measured, pl.struct(pl.all()).hash(*seeds).alias(_ROW)
-    )
+    rows = frame.drop_nulls(_WHO).select(_WHO, *groups, *measured, pl.struct(pl.all()).hash(seed).alias(_ROW))
     persons = rows.group_by(_WHO, *groups).agg(*added)
-    turn = pl.struct(_WHO, *groups).hash(*seeds).rank("ordinal").over(_WHO)
+    turn = pl.struct(_WHO, *groups).hash(seed).rank("ordinal").over(_WHO)
     bounded = persons.filter(turn <= terms.groups)
     sums = [pl.col(expression.meta.output_name()).cast(pl.Int128).sum() for expression in added]
     with reading(source):
@@ -123,7 +121,9 @@ def _listed(plan: Plan, values: Sequence[Sequence[str]]) -> pl.DataFrame:
     for index, field in enumerate(plan.fields):
         told = pl.Series(field.name, [row[index] for row in combined], dtype=pl.String)
         kind = polars_type(field.output)
-        columns.append(told == "true" if kind == pl.Boolean else told.str.to_date() if kind == pl.Date else told.cast(kind))
+        columns.append(
+            told == "true" if kind == pl.Boolean else told.str.to_date() if kind == pl.Date else told.cast(kind)
+        )
     return pl.DataFrame(columns)
 
 

@@ -12,7 +12,7 @@ from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.instants import rfc3339
 from contracts.plan import Plan
 from contracts.policy.engine import Decision
-from contracts.receipt import Grant, Intent, PartDigest, Receipt
+from contracts.receipt import Aggregated, Grant, Intent, PartDigest, Receipt
 
 
 def intent(grant: Grant, plan: Plan, release: Release, *, now: int) -> Intent:
@@ -32,6 +32,7 @@ def intent(grant: Grant, plan: Plan, release: Release, *, now: int) -> Intent:
         rows_out=release.rows_out,
         rows_suppressed=release.rows_suppressed,
         bounds=release.bounds,
+        aggregate=_aggregate(plan),
         created=rfc3339(now),
     )
 
@@ -56,7 +57,7 @@ def draft(
         release=release.id,
         consumer=document.consumer,
         purpose=document.purpose,
-        fields=tuple(field.treatment for field in plan.fields),
+        fields=tuple(field.treatment for field in (*plan.fields, *plan.measured)),
         schema=intended.schema,
         rows_in=release.rows_in,
         rows_out=release.rows_out,
@@ -71,6 +72,7 @@ def draft(
         order=release.order,
         refresh=plan.refresh,
         intent_digest=intent_digest,
+        aggregate=intended.aggregate,
         started=intended.created,
         finished=intended.created,
     )
@@ -101,6 +103,10 @@ def finish(raw: bytes, left: PartsLeft, key: SigningKey, *, now: int) -> Envelop
         finished=rfc3339(now),
     )
     return sign(Kind.RECEIPT, finished, key)
+
+
+def _aggregate(plan: Plan) -> Aggregated | None:
+    return None if plan.aggregate is None else plan.aggregate.stated
 
 
 def _schema(release: Release) -> tuple[tuple[str, str], ...]:

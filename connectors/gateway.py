@@ -150,6 +150,7 @@ class Gateway:
         self._releasing = Releasing(
             self._shelf,
             Refusals(state, clock),
+            state,
             settings.datasets,
             trust=trust,
             standard=standard,

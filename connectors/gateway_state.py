@@ -1,8 +1,8 @@
 """What a gateway must not forget: one SQLite file, synced before the first row leaves.
 
 Grants used per part, the salts of agreements (erasable), releases, intents, receipts, the outbox of
-reports, the last checkpoint, local suspensions and the department's own key papers. Every change is
-one transaction with `synchronous = FULL`, so that what was promised before a `kill -9` or a power cut
+reports, what aggregates have cost, the last checkpoint, local suspensions and the department's own key
+papers. Every change is one transaction with `synchronous = FULL`, so that what was promised before a `kill -9` or a power cut
 is still there after it. One process at a time: the file is locked while it is open.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from connectors.durable import DurableFile
+from connectors import budget
 from connectors.gateway_records import (
     Delivered,
     Interval,
@@ -72,7 +72,7 @@ CREATE TABLE IF NOT EXISTS papers (
 """
 
 
-class GatewayState(DurableFile):
+class GatewayState(budget.Budgets):
     """The file and its few questions. Thread-safe; close it when the gateway stops."""
 
     def __init__(self, path: Path, *, clock: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
@@ -82,7 +82,7 @@ class GatewayState(DurableFile):
         CONFIG_INVALID when it cannot be read or is of a later version.
         """
         self._clock, self._entropy = clock, entropy
-        super().__init__(path, tables=_TABLES, version=SCHEMA_VERSION)
+        super().__init__(path, tables=_TABLES + budget.TABLES, version=SCHEMA_VERSION)
 
     # Salts: what makes an agreement's pseudonyms and order its own, until they are destroyed.
 

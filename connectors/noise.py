@@ -55,9 +55,7 @@ def crowded(persons: Sequence[int], *, groups: int, micro_epsilon: int, pico_del
     dp = _library()
     domain = dp.map_domain(dp.atom_domain(T="i64"), dp.atom_domain(T="i64"))
     metric = dp.l01inf_distance(dp.absolute_distance(T="i64"))
-    mechanism = dp.m.make_laplace_threshold(
-        domain, metric, scale=_scale(groups, micro_epsilon), threshold=threshold
-    )
+    mechanism = dp.m.make_laplace_threshold(domain, metric, scale=_scale(groups, micro_epsilon), threshold=threshold)
     epsilon, delta = mechanism.map((groups, groups, 1))
     _check(epsilon, micro_epsilon)
     if delta * PICO > pico_delta:

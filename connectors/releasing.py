@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from connectors import aggregating, sources
 from connectors import release as releases
-from connectors import sources
 from connectors.admission import Admitted
+from connectors.budget import Budgets
 from connectors.keys import KeyRing
 from connectors.refusing import Refusals
 from connectors.release import Release
@@ -33,6 +34,7 @@ class Releasing:
         self,
         shelf: Shelf,
         refusals: Refusals,
+        budgets: Budgets,
         datasets: Mapping[str, SourceSettings],
         *,
         trust: Callable[[], TrustFile],
@@ -45,7 +47,8 @@ class Releasing:
         memory_limit: int,
         part_bytes: int,
     ) -> None:
-        self._shelf, self._refusals, self._datasets, self._trust = shelf, refusals, datasets, trust
+        self._shelf, self._refusals, self._budgets = shelf, refusals, budgets
+        self._datasets, self._trust = datasets, trust
         self._standard, self._policy, self._keyring = standard, policy, keyring
         self._clock, self._content_hash, self._make_wait = clock, content_hash, make_wait
         self._memory_limit, self._part_bytes = memory_limit, part_bytes
@@ -63,7 +66,7 @@ class Releasing:
         4. The release is made, unless the same rows were refused to the same consumer within the interval.
 
         Raises NOT_FOUND, REFRESH_PENDING, SOURCE_UNAVAILABLE, PLAN_REFUSED, POLICY_REFUSED, POLICY_UNAVAILABLE,
-        TOO_MANY_TRANSFERS, and what `release.make` raises.
+        TOO_MANY_TRANSFERS, and what `release.make` and `aggregating.make` raise.
         """
         # 1
         grant, verified = admitted.grant, admitted.verified
@@ -101,6 +104,18 @@ class Releasing:
 
     def _make(self, verified: VerifiedAgreement, plan: Plan, source: Source, folder: Path, name: str) -> Release:
         secrets = self._keyring.secrets(verified.digest)
+        if plan.aggregate is not None:
+            return aggregating.make(
+                plan,
+                source,
+                secrets,
+                _recipient(verified),
+                self._budgets,
+                spool=folder,
+                release_id=name,
+                clock=self._clock,
+                hash=self._content_hash,
+            )
         return releases.make(
             plan,
             source,

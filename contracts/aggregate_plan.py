@@ -136,7 +136,7 @@ def text(found: Aggregated) -> str:
     groups = "listed groups" if found.threshold is None else f"groups from {found.threshold} noisy persons on"
     epsilon, delta = decimal(found.micro_epsilon, MICRO), decimal(found.pico_delta, PICO)
     return (
-        f"differentially private aggregate: epsilon {epsilon}, delta {delta}; at most {found.most_rows} rows in each of "
-        f"{found.most_groups} groups count of one {found.entity}; {groups}; "
+        f"differentially private aggregate: epsilon {epsilon}, delta {delta}; at most {found.most_rows} rows in each "
+        f"of {found.most_groups} groups count of one {found.entity}; {groups}; "
         f"budget {decimal(found.budget_micro_epsilon, MICRO)}"
     )

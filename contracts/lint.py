@@ -77,7 +77,9 @@ def _purpose(contract: Contract, id: str, purpose: Purpose, standard: Standard) 
     if purpose.effectiveness is not None:
         declared = purpose.effectiveness.quasi_identifiers
         yield from _declared(contract, purpose, declared, path, standard)
-        yield from _entity(contract, purpose.effectiveness.entity, path)
+        yield from _entity(contract, purpose.effectiveness.entity, f"{path}.effectiveness.entity")
+    if purpose.aggregate is not None:
+        yield from _entity(contract, purpose.aggregate.entity, f"{path}.aggregate.entity")
 
 
 def _mask(contract: Contract, purpose: Purpose, field: Field, path: str) -> Iterator[Violation]:
@@ -117,13 +119,12 @@ def _declared(
         yield Violation(f"{path}.effectiveness.quasiIdentifiers", message, f"add '{name}'", code="QUASI_NOT_DECLARED")
 
 
-def _entity(contract: Contract, entity: str, path: str) -> Iterator[Violation]:
+def _entity(contract: Contract, entity: str, at: str) -> Iterator[Violation]:
     """k counts entities. Counting rows instead, by naming the row's own key, would let one person
     with ten rows pass for ten."""
     field = contract.field(entity)
     if field is None:
         return
-    at = f"{path}.effectiveness.entity"
     if field.identifiability not in (Identifiability.DIRECT, Identifiability.INDIRECT):
         message = f"'{entity}' is {field.identifiability}; what tells entities apart is direct or indirect"
         yield Violation(at, message, _persons(contract), code="ENTITY_WRONG")

@@ -15,6 +15,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, epoch, rfc3339
 from contracts.papers import (
     Acknowledgement,
+    Aggregated,
     Agreement,
     Bounds,
     Certificate,
@@ -40,6 +41,7 @@ from contracts.trust import TrustFile, read
 
 __all__ = [
     "Acknowledgement",
+    "Aggregated",
     "Bounds",
     "Certificate",
     "FieldTreatment",

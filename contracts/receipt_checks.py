@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import blake3
 import msgspec
 
-from contracts import certificate
+from contracts import aggregate_plan, certificate
 from contracts import standard as standards
 from contracts.agreement_checks import VerifiedAgreement
 from contracts.canonical import canonical
@@ -151,10 +151,21 @@ def _fields_treated(case: TransferCase) -> str:
                 raise _wrong(f"it does not say what was done to {name}")
         elif not _settles(stated[name].technique, mask):
             raise _wrong(f"{name} was not masked as the contract says: {mask['mask']} with its parameters")
-    sent = tuple((field.name, field.type) for field in receipt.fields if masks[field.name].sent)
-    if sent != receipt.schema:
+    purpose = _purpose(agreement)
+    leaving = tuple((field.name, field.type) for field in receipt.fields if _leaves(purpose, field.name))
+    if (*leaving, *_figures(purpose)) != receipt.schema:
         raise _wrong("the columns that were sent are not the fields that it describes")
     return ", ".join(f"{field.name}: {field.technique['mask']}" for field in receipt.fields)
+
+
+def _leaves(purpose: Purpose, name: str) -> bool:
+    """Whether a field is a column of what leaves: of an aggregate, only what forms the groups is."""
+    return purpose.fields[name].sent and (purpose.aggregate is None or name in purpose.aggregate.group_by)
+
+
+def _figures(purpose: Purpose) -> tuple[tuple[str, str], ...]:
+    """Names and types of the columns of figures that an aggregate has besides."""
+    return () if purpose.aggregate is None else tuple(aggregate_plan.columns(purpose.aggregate, purpose.fields))
 
 
 def _counts_add_up(case: TransferCase) -> str:
@@ -203,7 +214,15 @@ def _bounds_met(case: TransferCase) -> str:
 
 
 def _bounds(agreement: VerifiedAgreement, paper: Receipt | Intent) -> str:
-    demanded = _purpose(agreement).effectiveness
+    purpose = _purpose(agreement)
+    demanded, aggregate = purpose.effectiveness, purpose.aggregate
+    agreed = None if aggregate is None else aggregate_plan.stated(aggregate, purpose.fields)
+    if paper.aggregate != agreed:
+        raise _wrong("what it says of an aggregate, its epsilon, bounds and threshold, is not what the contract says")
+    if agreed is not None:
+        if paper.bounds is not None or paper.rows_suppressed or paper.rows_in != paper.rows_out:
+            raise _wrong("an aggregate has neither bounds on rows nor a number of rows that were read")
+        return aggregate_plan.text(agreed)
     if demanded is None:
         if paper.rows_suppressed:
             raise _wrong("rows were suppressed, and the contract demands no bounds")
@@ -259,6 +278,7 @@ def _bounds_text(bounds: Bounds) -> str:
 _KEPT = (
     *("transfer", "agreement", "agreement_digest", "gateway", "release", "plan_digest", "content_digest", "hash"),
     *("schema", "parts", "rows_in", "rows_out", "rows_suppressed", "bounds"),
+    "aggregate",
 )
 
 
@@ -285,7 +305,8 @@ def _intent(case: TransferCase, agreement: VerifiedAgreement, envelope: Envelope
         },
         "the intent and the agreement",
     )
-    if not {name for name, _ in intent.schema} <= set(agreement.agreement.fields):
+    allowed = {*agreement.agreement.fields, *(name for name, _ in _figures(_purpose(agreement)))}
+    if not {name for name, _ in intent.schema} <= allowed:
         raise _wrong("the intent is to send a field that was not agreed")
     _counts(intent)
     _content(intent)
