@@ -13,7 +13,7 @@ import msgspec
 from connectors import digest as digests
 from connectors import partial, sinks, writers
 from connectors import pull as gate
-from contracts import certificate
+from contracts import aggregate_plan, certificate
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Bounds, Receipt
@@ -74,7 +74,8 @@ class Pulled:
     def summary(self) -> dict[str, Any]:
         """Rows, bounds and digests, for programs. `k` and the `l` of each sensitive column are what was met
         and what was required, with `atLeast` where counting stopped there; `effectiveness` is the receipt's
-        certificate. `k` and the certificate are None for data about no person."""
+        certificate. `k` and the certificate are None for data about no person and for
+        aggregates; `aggregate` is what the receipt says of one."""
         paper = msgspec.convert(self.receipt.payload, Receipt)
         bounds = paper.bounds
         return {
@@ -86,6 +87,7 @@ class Pulled:
             if bounds
             else {},
             "effectiveness": msgspec.to_builtins(bounds.certificate) if bounds else None,
+            "aggregate": msgspec.to_builtins(paper.aggregate),
             "contentDigest": self.content_digest,
             "receipt": f"{self.path}.receipt.json" if self.path else "",
         }
@@ -93,7 +95,10 @@ class Pulled:
     @property
     def judgement(self) -> str:
         """The receipt's certificate of effectiveness, for people."""
-        bounds = msgspec.convert(self.receipt.payload, Receipt).bounds
+        paper = msgspec.convert(self.receipt.payload, Receipt)
+        if paper.aggregate is not None:
+            return aggregate_plan.text(paper.aggregate)
+        bounds = paper.bounds
         return certificate.text(bounds.certificate, at_least=bounds.at_least) if bounds else certificate.NOBODY
 
 

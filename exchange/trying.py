@@ -14,10 +14,11 @@ import polars as pl
 
 from connectors import sources
 from connectors.rehearsal import DryRun, dry_run
-from contracts import certificate, plan, standard
+from contracts import aggregate_plan, certificate, plan, standard
 from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.model import Contract
 from contracts.odcs import LoadedContract
+from contracts.receipt import Aggregated
 
 FORMATS = ("parquet", "csv", "ndjson", "arrow")
 ENDINGS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow", ".ipc": "arrow"}
@@ -27,16 +28,18 @@ OF_THE_PURPOSE = (Reason.PLAN_REFUSED, Reason.BOUNDS_NOT_MET)
 
 @dataclass(frozen=True)
 class Tried:
-    """How one purpose went. `run` is None when its plan was refused; then `violations` say why."""
+    """How one purpose went. `run` is None when its plan was refused; then `violations` say why. It is None for an
+    aggregate too, of which only the plan is made: `aggregate` is what its receipt will say."""
 
     purpose: str
     run: DryRun | None
     violations: tuple[Violation, ...] = ()
+    aggregate: Aggregated | None = None
 
     @property
     def passes(self) -> bool:
         """Whether a release would be made."""
-        return self.run is not None and self.run.passes
+        return self.aggregate is not None or (self.run is not None and self.run.passes)
 
     @property
     def sample(self) -> pl.DataFrame | None:
@@ -69,6 +72,8 @@ class Tried:
 
     def figures(self) -> dict[str, object]:
         """Suppression, bounds met and worst columns, for a person."""
+        if self.aggregate is not None:
+            return {"plan": aggregate_plan.text(self.aggregate), "figures": "none: each table is a release and costs"}
         if self.run is None:
             return {"plan": "refused"}
         run = self.run
@@ -109,6 +114,7 @@ class Tried:
             "findings": [{"column": f.column, "kind": str(f.kind), "rows": f.rows} for f in run.findings]
             if run
             else [],
+            "aggregate": msgspec.to_builtins(self.aggregate),
             "worstColumns": [c.name for c in run.columns] if run else [],
             "sample": run.sample.rows(named=True) if run else [],
         }
@@ -205,6 +211,8 @@ def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path, 
     rules = standard.load(contract.sharing.standard)
     try:
         compiled = plan.compile(plan.terms_for(contract, purpose), contract, source.schema(), rules)
+        if compiled.aggregate is not None:
+            return Tried(purpose, None, aggregate=compiled.aggregate.stated)
         run = dry_run(
             compiled, source, spool=spool, entropy=os.urandom, tell=lambda stage: tell(f"purpose {purpose}: {stage}")
         )

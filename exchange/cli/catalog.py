@@ -174,6 +174,8 @@ def _show_purpose(contract: Contract, name: str) -> None:
         value["if missed"] = (
             f"suppressed, {suppressed}" if purpose.effectiveness.on_violation == "suppress" else "refused"
         )
+    if purpose.aggregate:
+        value["aggregate"] = purpose.aggregate.words
     value |= {
         "for": "any registered party" if "*" in purpose.consumers else purpose.consumers,
         "decided by": role.approvers if role else "-",

@@ -14,6 +14,7 @@ from exchange.cli.state import state
 
 if TYPE_CHECKING:
     from connectors.sources import SourceSettings
+    from contracts.model import Purpose
     from contracts.odcs import LoadedContract
     from exchange.client import Exchange
 
@@ -48,6 +49,12 @@ def load(path: Path) -> LoadedContract:
     return odcs.load(_read(path), name=str(path))
 
 
+def _bound(purpose: Purpose) -> str:
+    if purpose.aggregate is not None:
+        return f"aggregate, epsilon {purpose.aggregate.epsilon}"
+    return f"k {purpose.effectiveness.require.k}" if purpose.effectiveness else "about no person"
+
+
 @contract_app.command("lint")
 def contract_lint(file: File, output: Output = Form.TABLE) -> None:
     """Check a contract against format, standard and lint list."""
@@ -64,10 +71,7 @@ def contract_lint(file: File, output: Output = Form.TABLE) -> None:
     if output is Form.JSON:
         show_json(value)
         return
-    people = {
-        name: f"k {purpose.effectiveness.require.k}" if purpose.effectiveness else "about no person"
-        for name, purpose in contract.purposes.items()
-    }
+    people = {name: _bound(purpose) for name, purpose in contract.purposes.items()}
     facts(
         Form.TABLE,
         {

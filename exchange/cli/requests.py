@@ -182,6 +182,8 @@ def _show_consequences(exchange: Exchange, found: views.Request) -> None:
             note(f"  {name}: {spelled(purpose.fields[name])} ({known[name].classification.value})")
     if purpose.effectiveness:
         note("  " + ", ".join(purpose.effectiveness.require.words))
+    if purpose.aggregate:
+        note("  " + ", ".join(purpose.aggregate.words))
     note(f"  for {shortened(purpose.term, 80)}, kept for {purpose.retention} at most")
 
 

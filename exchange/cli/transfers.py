@@ -172,7 +172,7 @@ def receipts(
                     "rows": _rows(shown),
                     "content digest": shown.get("contentDigest", "-"),
                     "bounds": _bounds(shown["bounds"]) if "bounds" in shown else "-",
-                    "effectiveness": _judgement(shown["bounds"]) if "bounds" in shown else "-",
+                    "effectiveness": _judgement(shown) if "bounds" in shown else "-",
                     "order": shown.get("order", "-"),
                     "acknowledged": "yes" if found.acknowledgement else "no",
                     "ledger entry": found.ledger_index if found.ledger_index >= 0 else "-",
@@ -241,16 +241,19 @@ def _bounds(bounds: dict[str, Any] | None) -> str:
     return f"k {least}{bounds.get('kMet')} (required {bounds.get('kRequired')}){met}"
 
 
-def _judgement(bounds: dict[str, Any] | None) -> str:
+def _judgement(shown: dict[str, Any]) -> str:
     """The certificate of a receipt, which is not verified here."""
     import msgspec
 
-    from contracts import certificate
-    from contracts.receipt import Bounds
+    from contracts import aggregate_plan, certificate
+    from contracts.receipt import Aggregated, Bounds
 
-    if bounds is None:
-        return certificate.NOBODY
+    bounds = shown["bounds"]
     try:
+        if shown.get("aggregate") is not None:
+            return aggregate_plan.text(msgspec.convert(shown["aggregate"], Aggregated))
+        if bounds is None:
+            return certificate.NOBODY
         stated = msgspec.convert(bounds, Bounds)
     except msgspec.ValidationError:
         return "not readable: another version wrote this receipt"
