@@ -2,8 +2,8 @@
 
 Grants used per part, the salts of agreements (erasable), releases, intents, receipts, the outbox of
 reports, what aggregates have cost, the last checkpoint, local suspensions and the department's own key
-papers. Every change is one transaction with `synchronous = FULL`, so that what was promised before a `kill -9` or a power cut
-is still there after it. One process at a time: the file is locked while it is open.
+papers. Every change is one transaction with `synchronous = FULL`, so that what was promised before a
+`kill -9` or a power cut is still there after it. One process at a time: the file is locked while it is open.
 """
 
 from __future__ import annotations
