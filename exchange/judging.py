@@ -193,6 +193,9 @@ def judge_file(
     (name,) = names
     rules = standard.load(contract.sharing.standard)
     source = _masked(contract, name, settings)
+    if contract.purposes[name].aggregate is not None:
+        told = f"{name} sends aggregates: their promise is their noise, which no look at a file can judge"
+        raise SluicegateError(Reason.INVALID_ARGUMENT, told, remedy="name a purpose that sends rows")
     held = as_masked.of_file(contract, name, source.schema(), rules)
     made_from = None
     if origin is not None:

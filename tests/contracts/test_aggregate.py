@@ -233,3 +233,15 @@ def test_a_threshold_needs_something_to_follow_from() -> None:
 def test_the_page_names_every_code() -> None:
     source = Path(lint.__file__).with_name("aggregate_rules.py").read_text()
     assert set(re.findall(r'code="([A-Z_]+)"', source)) <= set(re.findall(r"`([A-Z_]+)`", PAGE))
+
+
+def test_a_file_is_not_judged_as_an_aggregate(tmp_path: Path) -> None:
+    """Nothing in it would tell its noise, and that no row has bounds would look like data about nobody."""
+    from contracts import odcs
+    from exchange import judging, trying
+
+    statistics.visits(tmp_path / "visits.parquet", people=3)
+    loaded = odcs.load(papers.make(document=statistics.document()).document)
+    with pytest.raises(SluicegateError, match="noise") as caught:
+        judging.judge_file(loaded, trying.source_settings(tmp_path / "visits.parquet"), purpose=PURPOSE)
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
