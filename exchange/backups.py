@@ -13,13 +13,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
 from cryptography.exceptions import InvalidTag
@@ -115,15 +116,37 @@ def _unpack(source: Path, folder: Path, secret: bytes) -> None:
         plain = io.BufferedReader(_Plain(_chunks(raw, secret)), CHUNK)
         try:
             with tarfile.open(fileobj=plain, mode="r|") as tar:
-                tar.extractall(folder, filter="data")
+                for member in tar:
+                    _extract(tar, member, folder)
             while plain.read(CHUNK):  # to the last chunk, which says that nothing was cut off
                 pass
-        except tarfile.FilterError:
-            raise SluicegateError(
-                Reason.CONFIG_INVALID, "the backup holds a path that leads out of the home; nothing was restored"
-            ) from None
         except tarfile.TarError:
             raise _unreadable() from None
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member: a file or a folder within, as `backup` makes them, and nothing else. (The library's own
+    filter for that is not in every Python 3.11.) Raises CONFIG_INVALID."""
+    name = PurePosixPath(member.name)
+    if not (member.isreg() or member.isdir()) or name.is_absolute() or ".." in name.parts or "\0" in member.name:
+        raise SluicegateError(
+            Reason.CONFIG_INVALID, "the backup holds a path that leads out of the home; nothing was restored"
+        )
+    path = folder / name
+    (path if member.isdir() else path.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if member.isdir():
+        return
+    mode = member.mode & 0o755 | 0o600
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    except FileExistsError:
+        raise _unreadable() from None
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, mode)
+        content = tar.extractfile(member)
+        if content is not None:
+            shutil.copyfileobj(content, file, CHUNK)
+    os.utime(path, (member.mtime, member.mtime))
 
 
 def _outside(home: Home) -> tuple[str, ...]:
