@@ -108,7 +108,7 @@ class Floor(_Rule, frozen=True, kw_only=True):
             return None
         if not self.sent:
             return f"a {field.classification} field may only be dropped"
-        if technique.id == "keep":
+        if technique.strength == 0:  # values pass: kept, or kept but for what detectors find in them
             return self._keep_breach(field, technique) or self._l_breach(field, technique, l_bound)
         if self.families is not None and technique.family not in self.families:
             allowed = " or ".join(self.families)
@@ -122,9 +122,9 @@ class Floor(_Rule, frozen=True, kw_only=True):
 
     def _keep_breach(self, field: Field, technique: Technique) -> str | None:
         if self.keep == "never":
-            return f"keep is not allowed for a {_kind(field)} field"
+            return f"{technique.id} is not allowed for a {_kind(field)} field"
         if self.keep == "justified" and not getattr(technique, "justification", None):
-            return f"keep of a {_kind(field)} field needs a `justification`"
+            return f"{technique.id} of a {_kind(field)} field needs a `justification`"
         return None
 
     def _l_breach(self, field: Field, technique: Technique, l_bound: int | None) -> str | None:

@@ -180,6 +180,9 @@ def _private_file(path: Path) -> None:
         ) from None
 
 
+DAMAGED = "the database file is damaged: restore the last backup, and keep the file as evidence"
+
+
 @contextmanager
 def translated(reason: Reason) -> Iterator[None]:
     """Database errors as ours. The driver's text stays in the chain, for the log."""
@@ -188,6 +191,9 @@ def translated(reason: Reason) -> Iterator[None]:
     except (IntegrityError, DataError, ProgrammingError) as error:
         raise SluicegateError(Reason.INTERNAL, "the store refused a statement") from error
     except (DBAPIError, SQLAlchemyError) as error:
+        # Of SQLite: CORRUPT and NOTADB. Repeating mends neither.
+        if getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF in (11, 26):
+            raise SluicegateError(Reason.CONFIG_INVALID, DAMAGED) from error
         raise unavailable(reason) from error
 
 

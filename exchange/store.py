@@ -34,7 +34,7 @@ from sqlalchemy.exc import IntegrityError
 from contracts.envelope import PublicKey
 from contracts.errors import Reason, SluicegateError
 from exchange import tables
-from exchange.databases import PATIENCE, Line, open_engine, translated, unavailable
+from exchange.databases import DAMAGED, PATIENCE, Line, open_engine, translated, unavailable
 from exchange.records import Call, Record
 from exchange.session import LOOK, READ, WRITE, Session, Statement, begun
 from exchange.tables import SHELVES, Shelf
@@ -308,8 +308,7 @@ class Store:
             with self.look() as tx:
                 found = tx.connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
             if found != "ok":
-                message = "the database file is damaged: restore the last backup, and keep the file as evidence"
-                raise SluicegateError(Reason.CONFIG_INVALID, message)
+                raise SluicegateError(Reason.CONFIG_INVALID, DAMAGED)
 
     def _demand_undamaged(self) -> None:
         if self._damage is not None:

@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"something else entirely" * 100)
     store = Store(f"sqlite:///{tmp_path / 'x.db'}")
-    with refused(Reason.UNAVAILABLE):
+    with refused(Reason.CONFIG_INVALID):
         store.migrate()
     store.close()
 
