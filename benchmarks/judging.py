@@ -140,7 +140,7 @@ def judged(question: Question, frame: pl.DataFrame) -> Verdict:
     batches = [batch.select(places.columns) for batch in making.batches(lazy, source="memory")]
     return Measure(
         batches=lambda: batches, places=places, k=2, l=plan.sensitive, exact=frame.height <= making.EXACT_ROWS
-    ).run(most_suppressed=2.0)
+    ).run(most_suppressed=privacy.TO_THE_END)
 
 
 def _plan(question: Question) -> Plan:

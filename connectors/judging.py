@@ -35,7 +35,6 @@ from contracts.model import Identifiability
 from contracts.papers import Certificate, Spread
 from contracts.plan import Plan
 
-_WHOLE = 2.0  # a share that is never reached: measure to the end
 _KNOWN = "#known"  # the tuple of what a register knows
 
 
@@ -136,8 +135,8 @@ def _measured(
     bound = Measure(
         batches=lambda: rows.batches(places.columns), places=places, k=plan.k or 0, l=plan.sensitive, exact=True
     )
-    first = bound.run(most_suppressed=_WHOLE)
-    verdict = _as_it_is(bound).run(most_suppressed=_WHOLE) if first.rows_suppressed else first
+    first = bound.run(most_suppressed=privacy.TO_THE_END)
+    verdict = _as_it_is(bound).run(most_suppressed=privacy.TO_THE_END) if first.rows_suppressed else first
     tables = verdict.tables
     spread = {name: _held(plan, name, found) for name, found in verdict.spread.items()}
     suppressed = None
@@ -156,7 +155,7 @@ def _measured(
         tell("looking people up in the register")
         known = dataclasses.replace(places, row=_KNOWN, values=(), spread=(), groupings=(None,))
         alone = Measure(batches=lambda: rows.batches(known.columns), places=known, k=1, l={}, exact=True)
-        table = alone.run(most_suppressed=_WHOLE).tables[0]
+        table = alone.run(most_suppressed=privacy.TO_THE_END).tables[0]
         there = population.classes(key)
         if not judged.persons_certain:  # the file's own count is of more than persons: the register's stands
             shared = pl.col("class").is_in(there["class"].implode())

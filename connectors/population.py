@@ -7,7 +7,7 @@ register could do is told, not what one with a better register could.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -38,9 +38,7 @@ class Population:
         Raises DATA_INVALID for one that does not tell persons apart, or shares no column that forms classes.
         """
         schema = source.schema()
-        if entity not in schema:
-            told = f"the register does not say who its rows are about: it needs the column {entity}"
-            raise SluicegateError(Reason.DATA_INVALID, told)
+        demand_persons(schema, entity)
         found = []
         for name in judged.plan.quasi_identifiers:
             sent = judged.plan.field(name)
@@ -73,6 +71,13 @@ class Population:
                 .len("n")
                 .collect(engine="streaming")
             )
+
+
+def demand_persons(columns: Collection[str], entity: str) -> None:
+    """Refuse a register that does not tell persons apart. Raises DATA_INVALID."""
+    if entity not in columns:
+        told = f"the register does not say who its rows are about: it needs the column {entity}"
+        raise SluicegateError(Reason.DATA_INVALID, told)
 
 
 def _as_sent(judged: AsMasked, sent: PlannedField, schema: Mapping[str, DType]) -> PlannedField | None:

@@ -130,7 +130,7 @@ def _search(plan: Plan, lattice: _Lattice, limit: float, most_nodes: int) -> Pro
         loss_now=lattice.masks_lose(start),
         measured=measured,
         nodes=lattice.nodes,
-        complete=not waiting or waiting[0][0] >= loss or least >= loss,
+        complete=not waiting or waiting[0][0] >= loss,
     )
 
 

@@ -26,7 +26,6 @@ from contracts.papers import Certificate
 from contracts.plan import Plan
 
 SAMPLE_ROWS = 10
-_WHOLE = 2.0  # a share that is never reached: measure to the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def _measured(plan: Plan, rows: spools.Rows, places: Layout, exact: bool) -> Ver
         k=plan.k or 0,
         l=plan.sensitive,
         exact=exact,
-    ).run(most_suppressed=_WHOLE)
+    ).run(most_suppressed=privacy.TO_THE_END)
 
 
 def _columns(plan: Plan, rows: spools.Rows, places: Layout, exact: bool) -> tuple[ColumnEffect, ...]:

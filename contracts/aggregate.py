@@ -63,8 +63,8 @@ class Measure(_Value, frozen=True, kw_only=True):
         return 2 if self.kind == "mean" else 1
 
 
-class Budget(_Value, frozen=True, kw_only=True):
-    """What one recipient may cost a dataset in all, under whichever agreements and purposes."""
+class _Cost(_Value, frozen=True, kw_only=True):
+    """What something costs."""
 
     epsilon: Amount
     delta: Amount = 0
@@ -80,7 +80,11 @@ class Budget(_Value, frozen=True, kw_only=True):
         return amount(self.delta, PICO)
 
 
-class Aggregate(_Value, frozen=True, kw_only=True):
+class Budget(_Cost, frozen=True, kw_only=True):
+    """What one recipient may cost a dataset in all, under whichever agreements and purposes."""
+
+
+class Aggregate(_Cost, frozen=True, kw_only=True):
     """The terms of such a purpose. `group_by` are fields of the purpose, grouped as their masks leave them.
 
     With `groups` just those are sent, each combination of the listed values, whoever is in it. Without, the
@@ -91,20 +95,8 @@ class Aggregate(_Value, frozen=True, kw_only=True):
     group_by: tuple[str, ...]
     measures: dict[str, Measure]
     contribution: Contribution
-    epsilon: Amount
-    delta: Amount = 0
     groups: dict[str, tuple[str | int, ...]] | None = None
     budget: Budget
-
-    @property
-    def micro_epsilon(self) -> int:
-        """Epsilon of one release, in millionths."""
-        return amount(self.epsilon, MICRO)
-
-    @property
-    def pico_delta(self) -> int:
-        """Delta of one release, in 10^-12."""
-        return amount(self.delta, PICO)
 
     @property
     def measured(self) -> tuple[str, ...]:

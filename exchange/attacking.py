@@ -12,9 +12,8 @@ import polars as pl
 from connectors import sources
 from connectors.reidentification import Outcome, trial
 from connectors.sources.base import reading
-from contracts import plan, standard
 from contracts.odcs import LoadedContract
-from exchange.trying import opened, purposes_of
+from exchange.trying import compiled, opened, purposes_of
 
 # What names a person is judged; what says something about a person of a known class is told beside.
 _TOLD_ONLY = ("inference", "homogeneity")
@@ -81,16 +80,15 @@ def attack_contract(
     purpose that breaks other rules, and what `connectors.reidentification.trial` raises.
     """
     contract = loaded.contract
-    source, rules = opened(contract, settings), standard.load(contract.sharing.standard)
+    source = opened(contract, settings)
     known = None if register is None else _whole(opened(contract, register))
     before = None if earlier is None else opened(contract, earlier)
     found = []
     for name in purposes_of(contract, purpose):
         if contract.purposes[name].effectiveness is None:
             continue
-        compiled = plan.compile(plan.terms_for(contract, name), contract, source.schema(), rules)
         outcomes = trial(
-            compiled,
+            compiled(contract, name, source),
             source,
             entropy=os.urandom,
             register=known,

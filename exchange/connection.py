@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from connectors.commands import printed
 from contracts.errors import Reason, SluicegateError
 from exchange import identity
 from exchange.config import Profile, TokenSettings, check_private, loopback, read_key
@@ -72,17 +72,8 @@ class TokenSource:
             check_private(settings.file)
             return settings.file.read_bytes().decode(errors="replace").strip()
         if settings.command:
-            try:
-                done = subprocess.run(  # noqa: S603 - what the profile's owner wrote there
-                    settings.command, capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=True
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                why = {FileNotFoundError: "is not there", subprocess.TimeoutExpired: "took over 30 s"}
-                raise SluicegateError(
-                    Reason.TOKEN_MISSING,
-                    f"the profile's token command {settings.command[0][:80]} {why.get(type(error), 'failed')}",
-                ) from None
-            return done.stdout.decode(errors="replace").strip()
+            told = f"the profile's token command {settings.command[0][:80]}"
+            return printed(settings.command, Reason.TOKEN_MISSING, told).decode(errors="replace").strip()
         if settings.issuer_key is not None:
             return identity.mint(
                 read_key(settings.issuer_key),

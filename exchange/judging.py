@@ -17,13 +17,13 @@ from connectors.origin import Origin
 from connectors.population import Population
 from connectors.sources.base import dtype_of
 from connectors.sources.text import LOGICAL
-from contracts import as_masked, certificate, plan, standard
+from contracts import as_masked, certificate, standard
 from contracts.as_masked import AsMasked
 from contracts.certificate import SLACK
 from contracts.errors import Reason, SluicegateError
 from contracts.model import Contract
 from contracts.odcs import LoadedContract
-from exchange.trying import opened, purposes_of
+from exchange.trying import compiled, opened, purposes_of
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def judge_file(
     made_from = None
     if origin is not None:
         raw = opened(contract, origin)
-        made_from = Origin(plan.compile(plan.terms_for(contract, name), contract, raw.schema(), rules), raw)
+        made_from = Origin(compiled(contract, name, raw), raw)
     people = None
     if register is not None:
         bounds = contract.purposes[name].effectiveness

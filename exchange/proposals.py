@@ -12,14 +12,14 @@ import msgspec
 
 from connectors import proposing, sources
 from connectors.proposing import Proposal
-from contracts import odcs, plan, standard
+from contracts import odcs
 from contracts.amending import amend
 from contracts.errors import Reason, SluicegateError
 from contracts.model import Contract
 from contracts.odcs import LoadedContract
 from contracts.techniques import AnyTechnique
 from contracts.yaml12 import Json, Path
-from exchange.trying import Tried, opened, purposes_of, try_contract
+from exchange.trying import Tried, compiled, opened, purposes_of, try_contract
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ def propose_contract(
             Reason.PLAN_REFUSED, f"coarser masks do not mend the purpose {name}", before.violations, {"purpose": name}
         )
     source = opened(contract, settings)
-    rules = standard.load(contract.sharing.standard)
-    compiled = plan.compile(plan.terms_for(contract, name), contract, source.schema(), rules)
-    found = proposing.propose(compiled, source, entropy=os.urandom, most_suppressed=most_suppressed, tell=tell)
+    planned = compiled(contract, name, source)
+    found = proposing.propose(planned, source, entropy=os.urandom, most_suppressed=most_suppressed, tell=tell)
     if found is None:
         return Proposed(name, before)
     amended = amend(loaded.raw, list(_changes(loaded, name, found)), name="the amendment")

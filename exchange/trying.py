@@ -18,6 +18,7 @@ from contracts import aggregate_plan, certificate, plan, standard
 from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.model import Contract
 from contracts.odcs import LoadedContract
+from contracts.plan import Plan
 from contracts.receipt import Aggregated
 
 FORMATS = ("parquet", "csv", "ndjson", "arrow")
@@ -132,9 +133,9 @@ def source_settings(
     data: Path,
     form: str | None = None,
     *,
-    columns: Iterable[str] = (),
+    columns: Iterable[str] | None = None,
     separator: str = ",",
-    null_values: Iterable[str] = (),
+    null_values: Iterable[str] | None = None,
 ) -> sources.SourceSettings:
     """Where to read from, and how; `columns` are stated types, `NAME=TYPE` each. Raises INVALID_ARGUMENT for
     a file that is not there, an unknown format or separator, CONFIG_INVALID for an unknown type."""
@@ -145,9 +146,9 @@ def source_settings(
     settings = sources.SourceSettings(
         path=str(data.absolute()),
         format=format_of(data, form),
-        columns=dict(_stated(column) for column in columns),
+        columns=dict(_stated(column) for column in columns or ()),
         separator=separator,
-        null_values=tuple(null_values),
+        null_values=tuple(null_values or ()),
     )
     sources.open(settings)
     return settings
@@ -207,14 +208,19 @@ def opened(contract: Contract, settings: sources.SourceSettings) -> sources.Sour
     return sources.open(settings, contract.fields)
 
 
-def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path, tell: Callable[[str], None]) -> Tried:
+def compiled(contract: Contract, purpose: str, source: sources.Source) -> Plan:
+    """The plan of a purpose on a source, by the standard that the contract names. Raises PLAN_REFUSED."""
     rules = standard.load(contract.sharing.standard)
+    return plan.compile(plan.terms_for(contract, purpose), contract, source.schema(), rules)
+
+
+def _try(contract: Contract, purpose: str, source: sources.Source, spool: Path, tell: Callable[[str], None]) -> Tried:
     try:
-        compiled = plan.compile(plan.terms_for(contract, purpose), contract, source.schema(), rules)
-        if compiled.aggregate is not None:
-            return Tried(purpose, None, aggregate=compiled.aggregate.stated)
+        planned = compiled(contract, purpose, source)
+        if planned.aggregate is not None:
+            return Tried(purpose, None, aggregate=planned.aggregate.stated)
         run = dry_run(
-            compiled, source, spool=spool, entropy=os.urandom, tell=lambda stage: tell(f"purpose {purpose}: {stage}")
+            planned, source, spool=spool, entropy=os.urandom, tell=lambda stage: tell(f"purpose {purpose}: {stage}")
         )
         return Tried(purpose, run)
     except SluicegateError as error:

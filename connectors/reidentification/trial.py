@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from connectors import making, privacy
-from connectors.keys import AgreementSecrets, passing_secrets
-from connectors.mask_expressions import expression
+from connectors.keys import passing_secrets
 from connectors.mask_values import polars_type
 from connectors.missed import missed
 from connectors.order import ReleaseKey
+from connectors.origin import followed, masked
+from connectors.population import demand_persons
 from connectors.privacy import Measure
 from connectors.reidentification import difference, guessing, linkage, tracks
 from connectors.reidentification.linkage import WHO
@@ -27,8 +28,6 @@ from contracts.technique import Family
 MOST_ROWS = 5_000_000  # that are attacked at once, in memory
 POINTS = 4  # rows that somebody may know of one person
 _LIKENESS_ROWS = 20_000
-_WHOLE = 2.0  # a share that is never reached: measure to the end
-_KEYLESS = (Family.NONE, Family.PARTIAL, Family.GENERALISATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def release_to_attack(plan: Plan, source: Source, *, entropy: Callable[[int], by
     rows = pl.concat(batches, rechunk=True)
     hashes = rows.select(places.columns)
     verdict = Measure(batches=lambda: [hashes], places=places, k=plan.k or 0, l=plan.sensitive, exact=True).run(
-        most_suppressed=_WHOLE
+        most_suppressed=privacy.TO_THE_END
     )
     if missed(plan, verdict):
         told = "the release would be refused for its bounds, so there is nothing to attack"
@@ -114,9 +113,7 @@ def trial(
     if earlier is not None:
         tell("subtracting the earlier release")
         before = release_to_attack(plan, earlier, entropy=entropy)
-        columns = [
-            field.name for field in plan.fields if field.technique.family in _KEYLESS and field.technique.per_row
-        ]
+        columns = [field.name for field in plan.fields if followed(field)]
         outcomes.append(difference.of_two(before.rows, released.rows, columns, k=plan.k or 0))
     return tuple(outcomes)
 
@@ -151,19 +148,11 @@ def _linked(released: Released, register: pl.DataFrame, *, given: bool) -> Itera
 def _as_released(plan: Plan, register: pl.DataFrame) -> pl.DataFrame:
     """What the attacker makes of the register: each column masked as the contract says, where that needs no
     key and tells more than null does. Raises DATA_INVALID without the column that names persons."""
-    if plan.entity not in register.columns:
-        raise SluicegateError(
-            Reason.DATA_INVALID, f"the register does not say who its rows are about: it needs the column {plan.entity}"
-        )
-    usable = [
-        field
-        for field in plan.fields
-        if field.name in register.columns and field.technique.family in _KEYLESS and field.technique.per_row
-    ]
+    demand_persons(register.columns, plan.entity or "")
+    usable = [field for field in plan.fields if field.name in register.columns and followed(field)]
     typed = register.with_columns(pl.col(field.name).cast(polars_type(field.source)) for field in usable)
-    nobody = AgreementSecrets(bytes(32), "attacker")  # no technique of these families asks for a key
     return typed.with_columns(
-        pl.col(plan.entity).cast(pl.String).alias(WHO), *(expression(field, nobody, None) for field in usable)
+        pl.col(plan.entity or "").cast(pl.String).alias(WHO), *(masked(field) for field in usable)
     ).select(*(field.name for field in usable), WHO)
 
 

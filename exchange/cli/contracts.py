@@ -102,7 +102,7 @@ def contract_test(
     """
     from exchange.trying import source_settings, try_contract
 
-    settings = source_settings(data, form, columns=column or (), separator=separator, null_values=null or ())
+    settings = source_settings(data, form, columns=column, separator=separator, null_values=null)
     with stages(f"looking at {data}") as tell:
         tried = try_contract(load(file), settings, purpose=purpose, tell=tell)
     if output is Form.JSON:
@@ -150,7 +150,7 @@ def contract_propose(
 
     if out is not None:
         demand_vacant(out, overwrite=overwrite)
-    settings = source_settings(data, form, columns=column or (), separator=separator, null_values=null or ())
+    settings = source_settings(data, form, columns=column, separator=separator, null_values=null)
     with stages(f"looking at {data}") as tell:
         made = propose_contract(load(file), settings, purpose=purpose, most_suppressed=most_suppressed, tell=tell)
     found, after = made.proposal, made.after
@@ -243,7 +243,7 @@ def attack(
     from exchange.trying import source_settings
 
     def settings(path: Path) -> SourceSettings:
-        return source_settings(path, form, columns=column or (), separator=separator, null_values=null or ())
+        return source_settings(path, form, columns=column, separator=separator, null_values=null)
 
     with stages(f"looking at {data}") as tell:
         attacked = attack_contract(

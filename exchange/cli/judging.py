@@ -57,9 +57,9 @@ def effectiveness(
         demand_vacant(html, overwrite=overwrite)
 
     def raw(path: Path | None) -> SourceSettings | None:
-        return None if path is None else source_settings(path, separator=separator, null_values=null or ())
+        return None if path is None else source_settings(path, separator=separator, null_values=null)
 
-    settings = source_settings(file, form, columns=column or (), separator=separator, null_values=null or ())
+    settings = source_settings(file, form, columns=column, separator=separator, null_values=null)
     with stages(f"looking at {file}") as tell:
         judged = judge_file(
             load(contract), settings, purpose=purpose, register=raw(register), origin=raw(source), tell=tell

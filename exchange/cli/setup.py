@@ -219,7 +219,7 @@ def source_bind(
     from exchange.founding import bind
     from exchange.trying import source_settings
 
-    settings = source_settings(path, form, columns=column or (), separator=separator, null_values=null or ())
+    settings = source_settings(path, form, columns=column, separator=separator, null_values=null)
     file = state(context).home().served_by(gateway)
     bound = DatasetSettings(
         path=Path(settings.path),

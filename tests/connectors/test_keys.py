@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors import keys
+from connectors import commands
 from connectors.keys import (
     AgreementSecrets,
     KeyRing,
@@ -215,6 +215,6 @@ def test_a_command_prints_the_master_key_and_nothing_of_it_is_repeated() -> None
 
 
 def test_a_command_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_PATIENCE", 0.2)
+    monkeypatch.setattr(commands, "PATIENCE", 0.2)
     with pytest.raises(SluicegateError, match="took over"):
         MasterKey.ask([sys.executable, "-c", "import time; time.sleep(60)"])
