@@ -8,11 +8,8 @@ DuckDB is given the same table in memory and one SQL query. pyCANON is asked too
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,14 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from benchmarks import masks
+from benchmarks import machine, masks
 from benchmarks.results import Result, Table
 from connectors import making, privacy
 from connectors.order import ReleaseKey
 from connectors.privacy import Measure, Verdict
-from contracts import techniques
 from contracts.dtypes import INT64, STRING
-from contracts.model import Identifiability, SharingModel, Tier
-from contracts.plan import Plan, PlannedField
+from contracts.model import SharingModel
+from contracts.plan import Plan
 
 KEY = ReleaseKey(b"s" * 32, "rel-bench")
 QUASI = ("age", "district", "sex", "quarter")
@@ -101,8 +97,8 @@ def run(folder: Path, *, quick: bool) -> Result:
         with duckdb.connect() as connection:
             connection.register("t", frame.to_arrow())
             for question in QUESTIONS:
-                ours, verdict = _timed(lambda asked=question, of=frame: judged(asked, of), scale.rounds)  # type: ignore[misc]
-                theirs, found = _timed(lambda sql=question.sql: connection.sql(sql).fetchall()[0], scale.rounds)  # type: ignore[misc]
+                ours, verdict = machine.timed(lambda asked=question, of=frame: judged(asked, of), scale.rounds)  # type: ignore[misc]
+                theirs, found = machine.timed(lambda sql=question.sql: connection.sql(sql).fetchall()[0], scale.rounds)  # type: ignore[misc]
                 told = {"seconds": round(ours, 3), "duckdb_to_ours": round(theirs / ours, 2)}
                 figures[question.name][str(rows)] = told
                 checks[f"{question.name}, {rows:,} rows: DuckDB finds the same"] = _agree(question, verdict, found)
@@ -144,46 +140,19 @@ def judged(question: Question, frame: pl.DataFrame) -> Verdict:
 
 
 def _plan(question: Question) -> Plan:
-    kept = techniques.Keep()
     named = {"age": INT64, "district": STRING, "sex": STRING, "quarter": INT64, "income": INT64}
     if question.joined:
         named["person"] = STRING
-    fields = tuple(
-        PlannedField(
-            name=name,
-            technique=kept,
-            source=dtype,
-            output=dtype,
-            identifiability=Identifiability.QUASI,
-            tier=Tier.INTERNAL,
-        )
-        for name, dtype in named.items()
-    )
-    digest = "sha256:" + "0" * 64
-    return Plan(
-        agreement_digest=digest,
-        document_digest=digest,
-        terms_digest=digest,
-        standard_digest=digest,
-        dataset="people",
-        purpose="benchmark",
-        fields=fields,
-        read=(*named, "id"),
+    return masks.plan(
+        {name: ({"mask": "keep"}, dtype) for name, dtype in named.items()},
         entity="id",
         quasi_identifiers=QUASI,
         sensitive={"income": question.l} if question.l else {},
         pseudonyms=("person",) if question.joined else (),
         k=2,
         t={} if question.t is None else {"income": question.t},
-        entropy={},
-        max_risk=None,
         tau=0.2,
-        tolerated=0.05,
-        max_suppression=None,
-        on_violation="refuse",
         sharing_model=SharingModel.CONTROLLED,
-        rows={},
-        refresh="P1D",
         order="keyed",
     )
 
@@ -196,15 +165,6 @@ def _agree(question: Question, verdict: Verdict, found: Any) -> bool:
     if question.l:
         pairs.append((verdict.lowest_l["income"], found[1]))
     return all(ours == theirs or (not verdict.exact and 2 <= ours <= theirs) for ours, theirs in pairs)
-
-
-def _timed(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    took, result = [], None
-    for _ in range(rounds):
-        began = time.perf_counter()
-        result = work()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took), result
 
 
 def _pycanon(frame: pl.DataFrame, folder: Path) -> float | None:

@@ -1,12 +1,17 @@
-"""Facts about the machine and the libraries that a figure was measured with."""
+"""Facts about the machine and the libraries that a figure was measured with, and the stopwatch."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
+import statistics
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = (
     "polars",
@@ -79,3 +84,13 @@ def _meminfo(key: str) -> int:
 def _processor() -> str:
     match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return match[1].strip() if match else platform.processor()
+
+
+def timed(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
+    """The median of so many times, in seconds, and what came out."""
+    times, result = [], None
+    for _ in range(rounds):
+        began = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - began)
+    return max(statistics.median(times), math.ulp(1.0)), result

@@ -7,9 +7,6 @@ table says so.
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +16,11 @@ import duckdb
 import pandas as pd
 import polars as pl
 
-from benchmarks import masks
+from benchmarks import machine, masks
 from benchmarks.results import Aim, Result, Table
 from connectors.masking import masked
-from contracts import techniques
 from contracts.dtypes import DATE, FLOAT64, INT64, STRING, DType, timestamp
-from contracts.model import Identifiability, Tier
-from contracts.plan import Plan, PlannedField
+from contracts.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -191,12 +186,14 @@ def measured(
 ) -> dict[str, float]:
     """Rows a second, and the ratios to the others (0: they have no such thing)."""
     plan, found = plan_of(case), {"duckdb": 0.0, "pandas": 0.0}
-    ours, result = timed(lambda: masked(frame.lazy(), plan, masks.secrets().of_release("bench")).collect(), rounds)
+    ours, result = machine.timed(
+        lambda: masked(frame.lazy(), plan, masks.secrets().of_release("bench")).collect(), rounds
+    )
     found["rows_per_second"] = frame.height / ours
     if case.sql:
         connection.register("t", frame.to_arrow())
         query = f"SELECT {case.sql}" + ("" if " FROM " in case.sql else " FROM t")
-        theirs, arrow = timed(lambda: connection.sql(query).to_arrow_table(), rounds)
+        theirs, arrow = machine.timed(lambda: connection.sql(query).to_arrow_table(), rounds)
         found["duckdb"] = theirs / ours
         if case.alike:
             other = pl.DataFrame(pl.from_arrow(arrow)).to_series()
@@ -204,7 +201,7 @@ def measured(
     if case.frame is not None:
         few = frame.head(max(1, frame.height // 10))
         of_pandas = few.to_pandas()
-        theirs, values = timed(lambda: case.frame(of_pandas), rounds)  # type: ignore[misc]
+        theirs, values = machine.timed(lambda: case.frame(of_pandas), rounds)  # type: ignore[misc]
         found["pandas"] = theirs * frame.height / few.height / ours
         if case.alike:
             same[case.name] = same.get(case.name, True) and equal(
@@ -218,50 +215,6 @@ def equal(ours: pl.Series, theirs: pl.Series) -> bool:
     return ours.sort().equals(theirs.cast(ours.dtype).sort(), null_equal=True)
 
 
-def timed(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """The median of so many times, in seconds, and what came out."""
-    times, result = [], None
-    for _ in range(rounds):
-        began = time.perf_counter()
-        result = work()
-        times.append(time.perf_counter() - began)
-    return max(statistics.median(times), math.ulp(1.0)), result
-
-
 def plan_of(case: Case) -> Plan:
     """A plan of that one field, about no person."""
-    mask = techniques.parse(case.words).resolved(case.dtype)
-    one = PlannedField(
-        name=case.column,
-        technique=mask,
-        source=case.dtype,
-        output=mask.produces(case.dtype),
-        identifiability=Identifiability.NONE,
-        tier=Tier.OPEN,
-    )
-    return Plan(
-        agreement_digest="",
-        document_digest="",
-        terms_digest="",
-        standard_digest="",
-        dataset="bench",
-        purpose="bench",
-        fields=(one,),
-        read=(case.column,),
-        entity=None,
-        quasi_identifiers=(),
-        sensitive={},
-        entropy={},
-        t={},
-        pseudonyms=(),
-        k=None,
-        tau=None,
-        tolerated=0.05,
-        max_risk=None,
-        max_suppression=None,
-        on_violation="refuse",
-        sharing_model=None,
-        rows={},
-        refresh="P1D",
-        order="source",
-    )
+    return masks.plan({case.column: (case.words, case.dtype)})

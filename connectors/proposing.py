@@ -35,7 +35,7 @@ from connectors.sources.base import Source, explaining, reading
 from contracts.coarsening import ladder
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan, PlannedField
-from contracts.techniques import AnyTechnique
+from contracts.techniques import AnyTechnique, written
 
 MOST_ROWS = 20_000_000  # held at once: some 10 bytes for each quasi-identifier, and 30 besides
 MOST_NODES = 3_000  # measured, before the best so far has to do
@@ -85,12 +85,11 @@ def words(found: Proposal | None) -> dict[str, str]:
     """A proposal in the figures of a refusal: no value, and what to run for the next version."""
     if found is None:
         return {"proposal": "nothing coarser meets the bounds"}
-    masks = {name: msgspec.to_builtins(mask) for name, mask in found.masks.items()}
+    masks = {name: written(mask) for name, mask in found.masks.items()}
     for mask in masks.values():
         mask.pop("table", None)  # a hierarchy's level is what changes
     said = "; ".join(
-        f"{name}: {', '.join(f'{key} {value}' for key, value in mask.items() if value is not None)}"
-        for name, mask in masks.items()
+        f"{name}: {', '.join(f'{key} {value}' for key, value in mask.items())}" for name, mask in masks.items()
     )
     return {
         "proposal": said or "the masks as they are, with rows suppressed",

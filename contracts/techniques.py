@@ -57,6 +57,7 @@ __all__ = [
     "Technique",
     "Truncate",
     "parse",
+    "written",
 ]
 
 AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
@@ -92,6 +93,12 @@ AnyTechnique = Union[  # noqa: UP007 - msgspec reads the union at run time
 ALL: Mapping[str, type[Technique]] = MappingProxyType(
     {str(cls.__struct_config__.tag): cls for cls in get_args(AnyTechnique)}
 )
+
+
+def written(mask: AnyTechnique) -> dict[str, Any]:
+    """A technique as a contract says it: without what it leaves open. What `parse` reads."""
+    said: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(mask))
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def parse(value: object) -> AnyTechnique:

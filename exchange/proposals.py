@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from connectors import proposing, sources
 from connectors.proposing import Proposal
 from contracts import odcs
@@ -17,7 +15,7 @@ from contracts.amending import amend
 from contracts.errors import Reason, SluicegateError
 from contracts.model import Contract
 from contracts.odcs import LoadedContract
-from contracts.techniques import AnyTechnique
+from contracts.techniques import written
 from contracts.yaml12 import Json, Path
 from exchange.trying import Tried, compiled, opened, purposes_of, try_contract
 
@@ -83,12 +81,6 @@ def propose_contract(
     amended = amend(loaded.raw, list(_changes(loaded, name, found)), name="the amendment")
     (after,) = try_contract(odcs.load(amended), settings, purpose=name, tell=tell)
     return Proposed(name, before, found, amended, after)
-
-
-def written(mask: AnyTechnique) -> dict[str, Json]:
-    """A mask as a contract says it: without what it leaves open."""
-    said: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(mask))
-    return {key: value for key, value in said.items() if value is not None}
 
 
 def _chosen(contract: Contract, purpose: str | None) -> str:

@@ -144,8 +144,9 @@ def contract_propose(
     the mean over all quasi-identifiers of all rows: 0 as it was, 1 nothing left. Exit code 5 when nothing
     coarser meets the bounds.
     """
+    from contracts.techniques import written
     from exchange.config import demand_vacant
-    from exchange.proposals import propose_contract, written
+    from exchange.proposals import propose_contract
     from exchange.trying import source_settings
 
     if out is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -19,8 +20,8 @@ from contracts.dtypes import INT64, STRING
 from contracts.model import Identifiability, SharingModel
 from contracts.plan import Plan
 from contracts.receipt import Certificate
+from tests import adult as census
 from tests.connectors import plans
-from tests.documents import CORPORA
 
 KEY = ReleaseKey(b"s" * 32, "rel-a")
 SECRETS = AgreementSecrets(b"k" * 32, "sha256:a")
@@ -137,10 +138,6 @@ def test_a_register_larger_than_the_release_lowers_the_risk() -> None:
 
 # --- the Adult census extract
 
-NAMES = [
-    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship"),
-    *("race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "income"),
-]
 SENSITIVE = ("income", "hours-per-week", "workclass", "education-num")
 # pyCANON 1.3.6 (with numpy 2.0.2, pandas 2.3.3, in an environment of its own) on these 32,561 records: k; then
 # for each sensitive attribute l, the whole part of entropy l, t. `decade` is age // 10 * 10.
@@ -188,16 +185,10 @@ SIX = ("age", "education", "occupation", "relationship", "sex", "native-country"
 
 
 @pytest.fixture(scope="module")
-def adult() -> pl.DataFrame:
-    path = CORPORA / "adult" / "adult.data"
-    if not path.exists():
-        pytest.skip(f"the corpus is not at {path}")
-    raw = pl.read_csv(path, has_header=False, new_columns=NAMES).drop_nulls("age")
-    plain = raw.with_columns(pl.col(pl.String).str.strip_chars())
-    return plain.with_columns(pl.col("hours-per-week", "education-num").cast(pl.Int64)).with_columns(
-        decade=pl.col("age") // 10 * 10,
-        twenty=pl.col("age") // 20 * 20,
-        id=pl.int_range(pl.len()).cast(pl.String),
+def adult(corpora: Path) -> pl.DataFrame:
+    found = census.read(corpora)
+    return found.with_columns(pl.col("hours-per-week", "education-num").cast(pl.Int64)).with_columns(
+        decade=pl.col("age") // 10 * 10, twenty=pl.col("age") // 20 * 20
     )
 
 

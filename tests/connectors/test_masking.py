@@ -30,9 +30,9 @@ from connectors.sources.base import dtype_of
 from contracts import dtypes as d
 from contracts import techniques
 from contracts.errors import Reason, SluicegateError
-from contracts.model import Identifiability, Tier
-from contracts.plan import Plan, PlannedField
+from contracts.plan import Plan
 from contracts.techniques import parse
+from tests.connectors import plans
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -54,46 +54,10 @@ class Keys:
 
 
 def plan_of(*fields: tuple[str, Words, d.DType], entity: str | None = None) -> Plan:
-    planned = []
-    for name, words, source in fields:
-        mask = parse(words).resolved(source)
-        assert mask.accepts(source), mask.problems(source)
-        planned.append(
-            PlannedField(
-                name=name,
-                technique=mask,
-                source=source,
-                output=mask.produces(source),
-                identifiability=Identifiability.NONE,
-                tier=Tier.OPEN,
-            )
-        )
-    return Plan(
-        agreement_digest="",
-        document_digest="",
-        terms_digest="",
-        standard_digest="",
-        dataset="d",
-        purpose="p",
-        fields=tuple(planned),
-        read=tuple(name for name, _, _ in fields),
-        entity=entity,
-        quasi_identifiers=(),
-        sensitive={},
-        entropy={},
-        t={},
-        pseudonyms=(),
-        k=None,
-        tau=None,
-        tolerated=0.05,
-        max_risk=None,
-        max_suppression=None,
-        on_violation="refuse",
-        sharing_model=None,
-        rows={},
-        refresh="P1D",
-        order="source",
-    )
+    for _, words, source in fields:
+        assert parse(words).resolved(source).accepts(source), parse(words).resolved(source).problems(source)
+    sent = {name: (dict(words), source) for name, words, source in fields}
+    return plans.thing_plan(sent, entity=entity, read=tuple(sent))
 
 
 def column(values: Sequence[object], dtype: d.DType) -> pl.Series:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from connectors import missed, release, sources
+from connectors import missed, release
 from connectors.keys import AgreementSecrets
-from contracts.dtypes import DATE, INT64, STRING, Schema
-from contracts.errors import Reason, SluicegateError, Violation
+from contracts.dtypes import DATE, INT64, STRING
+from contracts.errors import Reason, SluicegateError
 from contracts.model import SharingModel
 from contracts.plan import Plan
 from tests.connectors import plans
+from tests.connectors.held import Held
 
 SECRETS = AgreementSecrets(b"k" * 32, "sha256:a")
 KEEP = {"mask": "keep"}
@@ -33,31 +33,6 @@ PEOPLE = pl.DataFrame(
 )
 TYPES = {"sex": STRING, "year": INT64, "district": STRING, "income": INT64, "illness": STRING}
 QUASI = ("sex", "year", "district")
-
-
-class Held:
-    """A source in memory."""
-
-    name = "held"
-
-    def __init__(self, frame: pl.DataFrame) -> None:
-        self.frame = frame
-
-    def state(self) -> str:
-        """See Source."""
-        return str(self.frame.hash_rows().sum())
-
-    def schema(self) -> Schema:
-        """See Source."""
-        return {name: sources.base.dtype_of(dtype) for name, dtype in self.frame.schema.items()}
-
-    def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
-        """See Source."""
-        return self.frame.lazy().select(columns)
-
-    def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
-        """See Source."""
-        return ()
 
 
 def _plan(*fields: str, **changes: Any) -> Plan:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from connectors.keys import AgreementSecrets
 from connectors.masking import masked
 from connectors.release import Release
 from connectors.sources import Source, SourceSettings
-from contracts.dtypes import DATE, FLOAT64, INT64, STRING, Schema, timestamp
-from contracts.errors import Reason, SluicegateError, Violation
+from contracts.dtypes import DATE, FLOAT64, INT64, STRING, timestamp
+from contracts.errors import Reason, SluicegateError
 from contracts.model import RowCondition
 from contracts.plan import Plan
 from tests.connectors import plans
+from tests.connectors.held import Held
 
 SECRETS = AgreementSecrets(b"k" * 32, "sha256:a")
 KEEP = {"mask": "keep"}
@@ -51,31 +51,6 @@ FIELDS: dict[str, tuple[dict[str, Any], Any]] = {
     "row": (KEEP, INT64),
 }
 BOUNDED: dict[str, Any] = {"quasi_identifiers": ("phone", "age", "town", "when"), "pseudonyms": ("id",), "k": 5}
-
-
-class Held:
-    """A source in memory."""
-
-    name = "held"
-
-    def __init__(self, frame: pl.DataFrame) -> None:
-        self.frame = frame
-
-    def state(self) -> str:
-        """See Source."""
-        return str(self.frame.hash_rows().sum())
-
-    def schema(self) -> Schema:
-        """See Source."""
-        return {name: sources.base.dtype_of(dtype) for name, dtype in self.frame.schema.items()}
-
-    def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
-        """See Source."""
-        return self.frame.lazy().select(columns)
-
-    def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
-        """See Source."""
-        return ()
 
 
 def _make(plan: Plan, source: Source, folder: Path, **options: Any) -> Release:
@@ -412,7 +387,8 @@ FULL = """
     from contracts.errors import SluicegateError
     from contracts.dtypes import INT64
     from tests.connectors import plans
-    from tests.connectors.test_release import BOUNDED, FIELDS, PEOPLE, SECRETS, Held
+    from tests.connectors.held import Held
+    from tests.connectors.test_release import BOUNDED, FIELDS, PEOPLE, SECRETS
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     things = plans.thing_plan({"row": ({"mask": "keep"}, INT64)})

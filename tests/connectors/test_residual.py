@@ -20,7 +20,8 @@ from contracts.errors import Reason
 from contracts.plan import Plan
 from contracts.residual import Kind
 from tests.connectors import plans
-from tests.connectors.test_release import BOUNDED, FIELDS, KEEP, PEOPLE, ROWS, Held, _make, _refusal
+from tests.connectors.held import Held
+from tests.connectors.test_release import BOUNDED, FIELDS, KEEP, PEOPLE, ROWS, _make, _refusal
 
 CITIZEN = "11010519491231002X"
 PHOTO = b"\xff\xd8\xff\xe0\x00\x10JFIF\0\1\1" + bytes(range(200)) * 2

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.trust import PartyKind
 from exchange.home import Founder
+from tests.adult import COLUMNS
 from tests.e2e.city import CONTRACTS, City, free_ports
 from tests.e2e.proxy import Proxy
 
@@ -40,24 +41,6 @@ FOUNDERS = (
     Founder("metro-lines", PartyKind.COMPANY, {"planner@metro.example": ("requester", "admin")}),
 )
 
-ADULT = (
-    "age",
-    "workclass",
-    "fnlwgt",
-    "education",
-    "education-num",
-    "marital-status",
-    "occupation",
-    "relationship",
-    "race",
-    "sex",
-    "capital-gain",
-    "capital-loss",
-    "hours-per-week",
-    "native-country",
-    "income",
-)
-
 
 @pytest.fixture(scope="session")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
@@ -72,7 +55,7 @@ def adult(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adult") / "census.csv"
     with (corpora / "adult" / "adult.data").open(newline="") as raw, path.open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow(("person_id", *ADULT))
+        writer.writerow(("person_id", *COLUMNS))
         rows = (row for row in csv.reader(raw, skipinitialspace=True) if row)
         for number, row in enumerate(rows):
             # Spread, so that no id is a prefix or the successor of another one's neighbour.
