@@ -113,15 +113,12 @@ class Town:
         _close_pipes(process)
 
     def wait(self) -> None:
-        """Until a signal, or until one of them ends, which ends all."""
-        ended = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
-        while not ended.is_set():
+        """Until one of them ends, which is an error and ends all; or until a signal raises `KeyboardInterrupt`."""
+        while True:
             for name, process in self.processes.items():
                 if process.poll() is not None:
                     raise self._ended(name, "ended by itself", process.returncode)
-            ended.wait(0.5)
+            time.sleep(0.5)
 
     def _ended(self, name: str, what: str, code: int | None) -> SluicegateError:
         """Why a process ended, in its own last words where it has said why."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,7 +75,8 @@ def up(
     from exchange.processes import Town
 
     home = state(context).home()
-    with Town(home, only=only) as town:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, and while they start: all end, then we
+    with contextlib.suppress(KeyboardInterrupt), Town(home, only=only) as town:
         for name, address in town.addresses.items():
             note(f"{name} ready at {address}")
         town.wait()

@@ -137,14 +137,7 @@ def test_a_home_with_gateways_alone_runs_them(
     """`gateway run` is one in the foreground; `up` wants no exchange in the home. A stopped one ends with 0."""
     here = Commands(_gateway_alone(running, tmp_path), capsys)
     for words in (["gateway", "run", "health-bureau-1"], ["gateway", "run"], ["up"]):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "exchange.cli.main", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "SLUICEGATE_HOME": str(here.home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            text=True,
-        )
+        process = _started(here.home, *words)
         try:
             stream = process.stderr if words == ["up"] else process.stdout
             assert stream is not None
@@ -159,6 +152,34 @@ def test_a_home_with_gateways_alone_runs_them(
     here("gateway", "run", "nobody", code=2)
     here("up", "--only", "exchange", code=3)
     Commands(tmp_path / "empty", capsys)("up", code=2)
+
+
+def test_what_is_stopped_while_it_starts_ends_as_cleanly(
+    running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Commands(_gateway_alone(running, tmp_path), capsys)
+    process = _started(here.home, "up")
+    try:
+        while not (here.home / "logs" / "health-bureau-1.log").exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60) == ("", "ended\n")
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _started(home: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "exchange.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "SLUICEGATE_HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
 
 
 def _gateway_alone(running: Running, folder: Path) -> Path:
