@@ -30,7 +30,7 @@ from connectors.masking import MaskingSecrets
 from connectors.missed import too_risky
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure
-from connectors.scope import in_scope
+from connectors.scope import drawn
 from connectors.sources.base import Source, explaining, reading
 from contracts.coarsening import ladder
 from contracts.errors import Reason, SluicegateError
@@ -156,7 +156,7 @@ class _Lattice:
     @classmethod
     def of(cls, plan: Plan, source: Source, places: Layout, secrets: MaskingSecrets, key: ReleaseKey) -> _Lattice:
         """Read the source once (twice where numbers need to be known first)."""
-        scoped = in_scope(source.scan(plan.read), plan)
+        scoped = drawn(source.scan(plan.read), plan, secrets)
         quasi = [planned for name in plan.quasi_identifiers if (planned := plan.field(name)) is not None]
         spans = _spans(scoped, quasi, source.name)
         ladders = {field.name: ladder(field.technique, field.source, spans.get(field.name)) for field in quasi}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from connectors import making, order, privacy, spread
+from connectors import making, order, privacy, small, spread
 from connectors import spool as spools
 from connectors.digest import ContentDigest
 from connectors.effectiveness import mean
@@ -20,7 +20,7 @@ from connectors.missed import missed
 from connectors.order import ReleaseKey
 from connectors.privacy import Layout, Measure, Verdict
 from connectors.residual import Finding, Inspector
-from connectors.scope import in_scope
+from connectors.scope import drawn
 from connectors.sources.base import Source, explaining
 from contracts.papers import Certificate
 from contracts.plan import Plan
@@ -106,6 +106,9 @@ def dry_run(
             verdict = _measured(plan, rows, places, exact)
             tell("trying it without each quasi-identifier")
             columns = _columns(plan, rows, places, exact)
+        elif plan.suppress_small is not None:
+            tell(f"counting {rows.count:,} rows")
+            verdict = small.measured(plan.suppress_small, rows, exact=rows.count <= exact_rows)
         found = inspector.findings
         sample = _sample(plan, rows, verdict, key, spool).with_columns(
             pl.lit(None).cast(pl.String).alias(name) for name in {finding.column for finding in found}
@@ -126,8 +129,10 @@ def _spool(
     entropy: Callable[[int], bytes],
 ) -> None:
     secrets = passing_secrets(entropy)
-    scoped = in_scope(source.scan(plan.read), plan)
-    if places is None:
+    scoped = drawn(source.scan(plan.read), plan, secrets)
+    if places is None and plan.suppress_small is not None:
+        frame = small.with_classes(scoped, plan, secrets, key)
+    elif places is None:
         frame = masked(scoped, plan, secrets)
     else:
         quasi = plan.quasi_identifiers
@@ -183,9 +188,10 @@ def _outcome(
     sample: pl.DataFrame,
     places: Layout | None,
 ) -> DryRun:
-    allowed = privacy.allowed(plan)
+    allowed = privacy.allowed(plan) if plan.suppress_small is None else 1.0
+    left = verdict.rows_suppressed < verdict.rows_in if places is None else not missed(plan, verdict)
     return DryRun(
-        passes=(places is None or not missed(plan, verdict)) and not found,
+        passes=left and not found,
         rows_in=verdict.rows_in,
         rows_suppressed=verdict.rows_suppressed,
         share=verdict.share,

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from connectors import making, missed, privacy, proposing
+from connectors import making, missed, privacy, proposing, small
 from connectors import spool as spools
 from connectors.digest import ContentDigest, Hash
 from connectors.making import PartFile
@@ -29,7 +29,7 @@ from connectors.order import ReleaseKey
 from connectors.privacy import Measure, Verdict
 from connectors.rehearsal import ColumnEffect, DryRun, dry_run
 from connectors.residual import Inspector
-from connectors.scope import in_scope
+from connectors.scope import drawn
 from connectors.sources.base import Source, explaining
 from contracts.dtypes import Schema
 from contracts.errors import Reason, SluicegateError
@@ -164,7 +164,7 @@ class _Work:
         """Data about no person: masked, in the source's order, streamed into parts."""
         schema, digest = making.wire_schema(self.plan), self._digest()
         masks = self.secrets.of_release(self.release_id)
-        frame = masked(in_scope(self.source.scan(self.plan.read), self.plan), self.plan, masks)
+        frame = masked(drawn(self.source.scan(self.plan.read), self.plan, masks), self.plan, masks)
         making.check_schema(frame, schema, source=self.source.name)
         inspector = Inspector(self.plan)
         streamer = making.Streamer(schema, digest, inspector.inspect, self.folder, self.part_bytes)
@@ -180,11 +180,13 @@ class _Work:
         key = ReleaseKey(self.secrets.order_seed, self.release_id)
         masks = self.secrets.of_release(self.release_id)
         places = privacy.layout(self.plan) if self.plan.entity is not None else None
-        scoped = in_scope(self.source.scan(self.plan.read), self.plan)
-        if places is None:
-            frame = masked(scoped, self.plan, masks)
-        else:
+        scoped = drawn(self.source.scan(self.plan.read), self.plan, masks)
+        if places is not None:
             frame = privacy.with_hashes(scoped, self.plan, masks, places, key)
+        elif self.plan.suppress_small is not None:
+            frame = small.with_classes(scoped, self.plan, masks, key)
+        else:
+            frame = masked(scoped, self.plan, masks)
         making.check_schema(frame, schema, source=self.source.name)
         rows, inspector = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit), Inspector(self.plan)
         try:
@@ -199,6 +201,9 @@ class _Work:
                 bounds = privacy.bounds(self.plan, places, verdict, opening)
                 with spools.room(self.release_id):
                     spools.write(self.folder / OPENING, opening)
+            elif self.plan.suppress_small is not None:
+                verdict = small.measured(self.plan.suppress_small, rows, exact=rows.count <= self.exact_rows)
+                small.check_some(verdict)
             cutter = making.Cutter(rows, verdict.alive, schema, digest, key, self.folder)
             parts = cutter.cut(max(self.part_bytes, rows.size // making.MOST_PARTS))
         finally:

@@ -1,4 +1,4 @@
-"""Row scope: which rows a purpose covers, judged on values before masking."""
+"""Which rows a purpose covers: its row scope, judged on values before masking, and the sample drawn of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import datetime as dt
 
 import polars as pl
 
+from connectors.mask_values import MaskingSecrets, hmac_sha256, normalised
 from contracts import instants
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError
 from contracts.model import RowCondition
 from contracts.plan import Plan
+from contracts.technique import exact
+
+_DIGITS = 15  # hexadecimal, of a draw: 60 bits, which a whole number of 64 holds
 
 
 def in_scope(frame: pl.LazyFrame, plan: Plan) -> pl.LazyFrame:
@@ -23,6 +27,19 @@ def in_scope(frame: pl.LazyFrame, plan: Plan) -> pl.LazyFrame:
             raise SluicegateError(Reason.PLAN_REFUSED, f"the row scope uses {name}, which is not sent")
         frame = frame.filter(_meets(name, condition, planned.source))
     return frame
+
+
+def drawn(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets) -> pl.LazyFrame:
+    """The rows in scope of those entities that the plan's sample holds; of all where it has none.
+
+    The key's name has a slash, as no domain of a contract. A null entity stays where bounds refuse it, later."""
+    rows, sample = in_scope(frame, plan), plan.sample
+    if sample is None:
+        return rows
+    draw = hmac_sha256(normalised(pl.col(sample.entity)), secrets.key("sample/entity"))
+    below = int(exact(sample.rate) * 16**_DIGITS)
+    inside = draw.str.head(_DIGITS).str.to_integer(base=16) < below
+    return rows.filter(inside.fill_null(plan.entity is not None))
 
 
 def _meets(name: str, condition: RowCondition, dtype: DType) -> pl.Expr:

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from contracts.aggregate import Aggregate
 from contracts.dtypes import DType
-from contracts.techniques import AnyTechnique
+from contracts.techniques import AnyTechnique, Sample, SuppressSmall
 
 
 class Tier(StrEnum):
@@ -138,11 +138,33 @@ class RowCondition(_Value, frozen=True, kw_only=True):
     from_: str | int | None = field(default=None, name="from")
     until: str | int | None = None
 
+    @property
+    def words(self) -> str:
+        """As people read it."""
+        parts = [] if self.any_of is None else ["any of " + ", ".join(map(str, self.any_of))]
+        parts += [
+            f"{word} {bound}" for word, bound in (("from", self.from_), ("until", self.until)) if bound is not None
+        ]
+        return ", ".join(parts)
+
+
+class WholeRelease(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Techniques of a whole release, by their ids."""
+
+    sample: Sample | None = None
+    suppress_small: SuppressSmall | None = None
+
+    @property
+    def techniques(self) -> tuple[Sample | SuppressSmall, ...]:
+        """Those that are stated."""
+        return tuple(each for each in (self.sample, self.suppress_small) if each is not None)
+
 
 class Purpose(_Value, frozen=True, kw_only=True):
     """One purpose: its DPV term and legal basis, who may ask, which fields with which mask, the
     bounds (None only for data about no person, and for aggregates), and how long the consumer may keep it.
-    `aggregate` goes with the release of that kind: then no row is sent."""
+    `aggregate` goes with the release of that kind: then no row is sent. `rows` and
+    `whole_release` say which rows leave at all."""
 
     term: str
     legal_basis: str
@@ -152,9 +174,16 @@ class Purpose(_Value, frozen=True, kw_only=True):
     effectiveness: Effectiveness | None = None
     aggregate: Aggregate | None = None
     rows: dict[str, RowCondition] = {}
+    whole_release: WholeRelease = WholeRelease()
     refresh: str = "P1D"
     retention: str
     geography: Geography
+
+    @property
+    def which_rows(self) -> tuple[str, ...]:
+        """Which rows of the dataset leave at all, as people read it; empty where all do."""
+        scope = tuple(f"{name} {condition.words}" for name, condition in self.rows.items())
+        return (*scope, *(technique.words for technique in self.whole_release.techniques))
 
 
 class NegativeList(_Value, frozen=True, kw_only=True):

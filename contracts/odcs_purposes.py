@@ -13,7 +13,7 @@ from contracts.aggregate import Aggregate
 from contracts.errors import SluicegateError, nearest
 from contracts.findings import Findings, show
 from contracts.instants import duration
-from contracts.model import Effectiveness, Field, Geography, NegativeList, Purpose, RowCondition
+from contracts.model import Effectiveness, Field, Geography, NegativeList, Purpose, RowCondition, WholeRelease
 from contracts.technique import Technique
 from contracts.vocabulary import ROOT_LEGAL_BASIS, ROOT_PURPOSE
 from contracts.yaml12 import Json, Path
@@ -82,6 +82,7 @@ def _purpose(found: Findings, path: Path, item: Mapping[str, Any], fields: Mappi
     masks = _masks(found, (*path, "fields"), item.get("fields"), fields)
     _check_effectiveness(found, (*path, "effectiveness"), item, fields, masks)
     rows = _rows(found, (*path, "rows"), item.get("rows"), fields)
+    whole_release = _whole_release(found, (*path, "wholeRelease"), item.get("wholeRelease"), fields)
     aggregate = converted(found, (*path, "aggregate"), item["aggregate"], Aggregate) if "aggregate" in item else None
     if not found.clean(path):
         return None
@@ -96,6 +97,7 @@ def _purpose(found: Findings, path: Path, item: Mapping[str, Any], fields: Mappi
         aggregate=aggregate,
         effectiveness=None if judged is None else msgspec.convert(whole(judged), Effectiveness),
         rows=rows,
+        whole_release=whole_release or WholeRelease(),
         retention=item["retention"],
         geography=msgspec.convert(item["geography"], Geography),
         **optional,
@@ -172,6 +174,15 @@ def _check_effectiveness(
         if check_field(found, at, name, fields) and name not in sent:
             hint = nearest(name, sent) or "list it under `fields`, or remove it here"
             found.add(at, f"{show(name)} is not sent for this purpose", hint, "FIELD_NOT_SENT")
+
+
+def _whole_release(found: Findings, path: Path, value: Json, fields: Mapping[str, Field]) -> WholeRelease | None:
+    """The techniques of the whole release, which name fields; None when anything in them is wrong."""
+    read = converted(found, path, {} if value is None else value, WholeRelease)
+    for technique in read.techniques if read is not None else ():
+        for name in technique.reads:
+            check_field(found, (*path, technique.id), name, fields)
+    return read
 
 
 # --- row scope ------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.model import Contract, Identifiability, RowCondition, SharingModel, Tier
 from contracts.receipt import FieldTreatment
 from contracts.standard import Standard
-from contracts.techniques import AnyTechnique
+from contracts.techniques import AnyTechnique, Sample, SuppressSmall
 
 
 class PlanTerms(Struct, frozen=True, kw_only=True):
@@ -84,7 +84,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     those that have such a bound to it. `k` and `entity` are None only for data about no person. `tau` and
     `tolerated` are the standard's: the highest risk of one class, and of a release that it calls
     acceptable; `max_risk` is the contract's own limit of the latter. `rows` is the row scope on values
-    before masking. `order` is `keyed` for data about persons, so that two recipients cannot zip their rows.
+    before masking, `sample` who of it leaves at all. `order` is `keyed` for data about persons, so that two
+    recipients cannot zip their rows, and where `suppress_small` leaves rows out, so that nobody sees where.
 
     Of an aggregate `fields` are the columns that form groups, `measured` those whose values are added up, and
     `aggregate` says how; there are no bounds on rows then, because no row leaves.
@@ -116,14 +117,19 @@ class Plan(Struct, frozen=True, kw_only=True):
     order: Literal["keyed", "source"]
     measured: tuple[PlannedField, ...] = ()
     aggregate: PlannedAggregate | None = None
+    sample: Sample | None = None
+    suppress_small: SuppressSmall | None = None
 
     @property
     def digest(self) -> str:
-        """`sha256:<hex>` of the plan's canonical JSON. What only an aggregate has is left out of others', so
-        that their digests stay what they were."""
+        """`sha256:<hex>` of the plan's canonical JSON. What only some plans have is left out of
+        others', so that their digests stay what they were."""
         stated = msgspec.to_builtins(self)
         if self.aggregate is None:
             del stated["aggregate"], stated["measured"]
+        for name in ("sample", "suppress_small"):
+            if stated[name] is None:
+                del stated[name]
         return canonical.digest(stated)
 
     @property
@@ -212,7 +218,7 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
         for field, mask in case.sent
         for settled in (plan_types.settled(case, mask, schema[field.name], schema),)
     )
-    noisy = case.purpose.aggregate
+    noisy, whole = case.purpose.aggregate, case.purpose.whole_release
     columns = tuple(field for field in sent if aggregate_rules.is_group(case.purpose, field.name))
     names = {field.name for field in sent}
     return Plan(
@@ -240,9 +246,11 @@ def _plan(case: plan_rules.Case, terms: PlanTerms, schema: Mapping[str, DType]) 
         sharing_model=judged.sharing_model if judged else None,
         rows=dict(case.purpose.rows),
         refresh=case.purpose.refresh,
-        order="source" if judged is None else "keyed",
+        order="source" if judged is None and whole.suppress_small is None else "keyed",
         measured=tuple(field for field in sent if field not in columns),
         aggregate=None
         if noisy is None
         else aggregate_plan.planned(noisy, case.purpose.fields, tuple(field.name for field in columns)),
+        sample=whole.sample,
+        suppress_small=whole.suppress_small,
     )

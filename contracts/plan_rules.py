@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from contracts import aggregate_rules, vocabulary
+from contracts import aggregate_rules, vocabulary, whole_rules
 from contracts.errors import Violation, nearest
 from contracts.model import Contract, Field, Identifiability, Purpose, SharingClass, SharingModel, Tier
 from contracts.standard import Standard
@@ -95,7 +95,7 @@ def joins(field: Field, mask: AnyTechnique) -> bool:
 def violations(case: Case) -> tuple[Violation, ...]:
     """Every rule that the purpose breaks, in the order of the document. Empty: it may be sent, as far
     as can be told without the data."""
-    of_rows = (_floors, _grounds, _periods, _read, _shifts, _bounds, _risk, _sensitive, _spread)
+    of_rows = (_floors, _grounds, _periods, _read, _shifts, _bounds, _risk, _sensitive, _spread, whole_rules.violations)
     kind = of_rows if case.purpose.aggregate is None else (aggregate_rules.violations, _read)
     rules = (_sharing, _fields, _negative_list, _uses, *kind, _rows, _approvers)
     return tuple(found for rule in rules for found in rule(case))

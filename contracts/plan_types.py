@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from contracts import aggregate_rules, instants, odcs
+from contracts import aggregate_rules, instants, odcs, whole_rules
 from contracts.dtypes import DType
 from contracts.errors import SluicegateError, Violation, nearest
 from contracts.model import RowCondition
@@ -21,7 +21,7 @@ ENTITY_KINDS = ("string", "integer", "date")
 
 def needed(case: Case) -> tuple[str, ...]:
     """The columns to read, in the contract's order: of the fields sent (but not of those that leave as
-    nulls), what their masks read besides, the row scope, and the entity even when it is not sent."""
+    nulls), what their masks read besides, the row scope, and the entity (and a sample's) even when it is not sent."""
     names = {field.name for field, mask in case.sent if mask.id != "null"}
     names |= {name for _, mask in case.sent for name in mask.reads}
     names |= set(case.purpose.rows)
@@ -29,6 +29,8 @@ def needed(case: Case) -> tuple[str, ...]:
         names.add(case.purpose.effectiveness.entity)
     if case.purpose.aggregate is not None:
         names.add(case.purpose.aggregate.entity)
+    if case.purpose.whole_release.sample is not None:
+        names.add(case.purpose.whole_release.sample.entity)
     return tuple(field.name for field in case.contract.fields if field.name in names)
 
 
@@ -61,6 +63,7 @@ def _parts(case: Case, schema: Mapping[str, DType], columns: Mapping[str, None])
     yield _masks(case, schema)
     yield _uses(case, schema)
     yield aggregate_rules.unfit(case, schema)
+    yield whole_rules.unfit(case, schema)
 
 
 def _columns(case: Case, schema: Mapping[str, DType], columns: Mapping[str, None]) -> Iterator[Violation]:

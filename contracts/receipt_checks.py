@@ -224,9 +224,10 @@ def _bounds(agreement: VerifiedAgreement, paper: Receipt | Intent) -> str:
             raise _wrong("an aggregate has neither bounds on rows nor a number of rows that were read")
         return aggregate_plan.text(agreed)
     if demanded is None:
-        if paper.rows_suppressed:
+        small = purpose.whole_release.suppress_small
+        if paper.rows_suppressed and small is None:
             raise _wrong("rows were suppressed, and the contract demands no bounds")
-        return "the contract demands none: data about no person"
+        return "the contract demands none: data about no person" + (f"; {small.words}" if small else "")
     if paper.bounds is None:
         raise _wrong(f"the contract demands k of at least {demanded.require.k}, and no bounds are stated")
     bounds = paper.bounds

@@ -1,4 +1,5 @@
-"""The masking techniques of this version: `ALL` maps their ids to the classes, `parse` reads one.
+"""The masking techniques of this version: `ALL` maps their ids to the classes, `WHOLE` those that work on a whole
+release; `parse` reads one of a field.
 
 A technique is a frozen value: its parameters, what it accepts, what it produces, what it promises.
 `connectors.masking` turns it into one native expression. Terms follow ISO/IEC 20889:2018.
@@ -23,9 +24,11 @@ from contracts.technique_random import Microaggregate, Noise, ShiftDate, Shuffle
 from contracts.technique_redact import Redact
 from contracts.technique_regex import Regex
 from contracts.technique_reversible import AesSiv, Ff1
+from contracts.technique_whole import Sample, SuppressSmall
 
 __all__ = [
     "ALL",
+    "WHOLE",
     "AesSiv",
     "AnyTechnique",
     "Bucket",
@@ -52,8 +55,10 @@ __all__ = [
     "Redact",
     "Regex",
     "Round",
+    "Sample",
     "ShiftDate",
     "Shuffle",
+    "SuppressSmall",
     "Technique",
     "Truncate",
     "parse",
@@ -94,6 +99,11 @@ ALL: Mapping[str, type[Technique]] = MappingProxyType(
     {str(cls.__struct_config__.tag): cls for cls in get_args(AnyTechnique)}
 )
 
+# And to a whole release.
+WHOLE: Mapping[str, type[Technique]] = MappingProxyType(
+    {str(cls.__struct_config__.tag): cls for cls in (Sample, SuppressSmall)}
+)
+
 
 def written(mask: AnyTechnique) -> dict[str, Any]:
     """A technique as a contract says it: without what it leaves open. What `parse` reads."""
@@ -102,7 +112,7 @@ def written(mask: AnyTechnique) -> dict[str, Any]:
 
 
 def parse(value: object) -> AnyTechnique:
-    """Read one technique from a contract: `{mask: <id>, <parameter>: <value>, ...}`.
+    """Read one technique of a field from a contract: `{mask: <id>, <parameter>: <value>, ...}`.
 
     Raises CONTRACT_INVALID with one violation for each wrong parameter; the violation's path is the
     parameter's name, or `mask`.

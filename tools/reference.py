@@ -148,9 +148,10 @@ def technique_page() -> str:
     lines = ["# Techniques", "", NOTE]
     lines += [
         "In a contract: `{mask: <id>, <parameter>: <value>}`. Strength: 0 the value passes, 5 nothing of it is left.",
+        f"On a whole release, under `wholeRelease: {{<id>: {{...}}}}`: {', '.join(techniques.WHOLE)}.",
         "",
     ]
-    for name, kind in techniques.ALL.items():
+    for name, kind in (*techniques.ALL.items(), *techniques.WHOLE.items()):
         lines += [f"## {name}", "", "```text", inspect.getdoc(kind) or "", "```", ""]
         facts = [f"family {kind.family}", f"strength {kind.strength}"]
         facts += [word for word in ("reversible", "joinable") if getattr(kind, word)]

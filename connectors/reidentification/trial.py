@@ -18,7 +18,7 @@ from connectors.privacy import Measure
 from connectors.reidentification import difference, guessing, linkage, tracks
 from connectors.reidentification.linkage import WHO
 from connectors.reidentification.outcome import Outcome
-from connectors.scope import in_scope
+from connectors.scope import drawn, in_scope
 from connectors.sources.base import Source, explaining, reading
 from contracts.errors import Reason, SluicegateError
 from contracts.model import Identifiability
@@ -57,7 +57,7 @@ def release_to_attack(plan: Plan, source: Source, *, entropy: Callable[[int], by
     beside = [pl.col(plan.entity or "").cast(pl.String).alias(WHO)]
     beside += [pl.col(field.name).cast(pl.String).alias(_raw(field.name)) for field in _identifiers(plan)]
     with explaining(source, plan.read):
-        scoped = in_scope(source.scan(plan.read), plan)
+        scoped = drawn(source.scan(plan.read), plan, secrets)
         frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=beside)
         batches, count = [], 0
         for batch in making.batches(frame, source=source.name):

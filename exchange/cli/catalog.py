@@ -167,6 +167,8 @@ def _show_purpose(contract: Contract, name: str) -> None:
         "term": f"{purpose.term}, {known.label.lower()}" if known else purpose.term,
         "legal basis": purpose.legal_basis,
     }
+    if purpose.which_rows:
+        value["rows"] = purpose.which_rows
     if purpose.effectiveness:
         require = purpose.effectiveness.require
         value["bounds"] = require.words

@@ -180,6 +180,8 @@ def _show_consequences(exchange: Exchange, found: views.Request) -> None:
     for name in found.fields:
         if name in known and name in purpose.fields:
             note(f"  {name}: {spelled(purpose.fields[name])} ({known[name].classification.value})")
+    if purpose.which_rows:
+        note("  rows: " + shortened("; ".join(purpose.which_rows), 400))
     if purpose.effectiveness:
         note("  " + ", ".join(purpose.effectiveness.require.words))
     if purpose.aggregate:

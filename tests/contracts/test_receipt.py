@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from contracts.envelope import MAX_BYTES, Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
+from contracts.model import WholeRelease
 from contracts.receipt import (
     GRANT_SECONDS,
     Bounds,
@@ -28,6 +29,7 @@ from contracts.receipt import (
     verify_ticket,
 )
 from contracts.receipt_checks import RECEIPT_CHECKS
+from contracts.techniques import SuppressSmall
 from contracts.trust import Use
 from tests.papers import (
     ANALYST,
@@ -477,6 +479,22 @@ def test_6_rows_suppressed_within_the_contracts_share(papers, agreement, suppres
         assert check(receipt, agreement=agreement)
     else:
         assert "suppressed" in refused(Reason.RECEIPT_INVALID, 6, receipt, agreement=agreement)
+
+
+@pytest.mark.parametrize("small", [None, SuppressSmall(k=5, fields=("sex",))], ids=["all rows", "no small classes"])
+def test_6_rows_are_suppressed_only_where_the_contract_says_so(small):
+    """Of data about no person: all rows leave, or those that enough others are like."""
+    purposes = {
+        name: msgspec.structs.replace(purpose, effectiveness=None, whole_release=WholeRelease(suppress_small=small))
+        for name, purpose in VERIFIED.contract.purposes.items()
+    }
+    agreement = dataclasses.replace(VERIFIED, contract=msgspec.structs.replace(VERIFIED.contract, purposes=purposes))
+    assert check(PAPERS.receipt_of(bounds=None), agreement=agreement)
+    receipt = PAPERS.receipt_of(rows_in=1100, rows_suppressed=52, bounds=None)
+    if small is None:
+        assert "suppressed" in refused(Reason.RECEIPT_INVALID, 6, receipt, agreement=agreement)
+    else:
+        assert check(receipt, agreement=agreement)
 
 
 def test_7_the_receipt_names_another_intent():

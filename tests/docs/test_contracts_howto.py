@@ -35,6 +35,7 @@ NOT_FOR_CONTRACTS = {
     "PURPOSE_TERM_UNKNOWN",
     "PURPOSE_UNKNOWN",
     "ROWS_EMPTY",
+    "SAMPLE_FIELD_UNKNOWN",
     "STANDARD_OTHER",
     "SUPPRESSION_CONTRADICTS",
     "SUPPRESSION_RANGE",
@@ -43,7 +44,7 @@ NOT_FOR_CONTRACTS = {
     "TERMS_OTHER",
 }
 CHECKED_BY = ("findings", "lint", "odcs", "odcs_fields", "odcs_purposes", "plan", "plan_rules", "plan_types")
-CHECKED_BY += ("techniques", "yaml12", "yaml_scalars")
+CHECKED_BY += ("techniques", "whole_rules", "yaml12", "yaml_scalars")
 
 
 def rows(text: str) -> Iterator[tuple[list[str], str]]:

@@ -65,6 +65,10 @@ TRIPS = """
     SELECT * EXCLUDE (k, diverse) FROM judged WHERE k >= 5 AND diverse"""
 FLEET = "SELECT floor(distance / 5 + 0.5) * 5 AS distance, dow, hour // 3 * 3 AS hour FROM source"
 
+USUAL = """
+    WITH masked AS (SELECT floor(distance / 5 + 0.5) * 5 AS distance, dow, hour // 3 * 3 AS hour FROM source)
+    SELECT * FROM masked QUALIFY count(*) OVER (PARTITION BY distance, dow, hour) >= 10"""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -93,6 +97,7 @@ CASES = {
         Case("census-extract", "cohort-study", "researcher", ("steward", "dpo"), COHORT, pseudonym="person_id"),
         Case("taxi-trips", "transport-planning", "analyst", ("steward",), TRIPS, suppressed=True),
         Case("taxi-fleet", "fleet-study", "planner", (), FLEET, pseudonym="company", keyed=False),
+        Case("taxi-extracts", "usual-trips", "planner", (), USUAL, suppressed=True),
     )
 }
 
@@ -140,7 +145,7 @@ class Release:
 @pytest.fixture(scope="session")
 def published(city: City, adult: Path, trips: Path) -> dict[str, Path]:
     """Dataset -> source. The contracts are tried on the data first, as a steward would."""
-    sources = {"census-extract": adult, "taxi-trips": trips, "taxi-fleet": trips}
+    sources = {"census-extract": adult, "taxi-trips": trips, "taxi-fleet": trips, "taxi-extracts": trips}
     for dataset, source in sources.items():
         contract = CONTRACTS / f"{dataset}.odcs.yaml"
         if dataset == "census-extract":  # by hand once, in full
@@ -445,6 +450,19 @@ def test_two_consumers_share_neither_order_nor_pseudonym(city: City, published: 
         pulled.append(city.exchange(consumer).pull(agreement).frame())
     assert pulled[0].drop("company").equals(pulled[1].drop("company"))  # about no person: the source's order
     assert not set(pulled[0]["company"]) & set(pulled[1]["company"])
+
+
+def test_of_a_sample_whole_companies_leave(city: City, published: dict[str, Path]) -> None:
+    """Of each company that is drawn every trip, of the others none; pulled again, the same."""
+    agreement = city.agree("analyst", "statistics-office/taxi-extracts", "some-companies")
+    frame = city.exchange("analyst").pull(agreement).frame()
+    source = duckdb.sql(f"SELECT count(*) FROM read_csv('{published['taxi-extracts']}') GROUP BY company").fetchall()
+    drawn = frame.group_by("company").len()["len"].to_list()
+    assert drawn
+    left = [count for (count,) in source]
+    for count in drawn:
+        left.remove(count)
+    assert city.exchange("analyst").pull(agreement).frame().equals(frame)
 
 
 def test_the_ledger_verifies_for_everyone(city: City, published: dict[str, Path]) -> None:
