@@ -1,14 +1,16 @@
 """Write docs/reference/ from the code: `python tools/reference.py write|check`.
 
 Commands from the command line's own tree, configuration from the settings' fields, errors from the one
-table of reasons, techniques from their classes. `check` fails when a page is not what the code says.
+table of reasons; techniques and the standard in tools/reference_masks.py. `check` fails when a page is not
+what the code says.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,9 +23,10 @@ sys.path.insert(0, str(ROOT))
 from contracts import techniques  # noqa: E402
 from contracts.errors import TRAITS  # noqa: E402
 from exchange import config  # noqa: E402
+from tools import reference_masks as masks  # noqa: E402
+from tools.reference_masks import NOTE, row, table  # noqa: E402
 
 FOLDER = ROOT / "docs" / "reference"
-NOTE = "Written from the code by `tools/reference.py`; do not edit.\n"
 EXIT_CODES = {
     0: "done",
     1: "not confirmed: the user said no, nothing was done",
@@ -39,14 +42,6 @@ EXIT_CODES = {
 }
 
 
-def _row(*cells: object) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _table(*heads: str) -> list[str]:
-    return [_row(*heads), _row(*("---" for _ in heads))]
-
-
 def commands() -> str:
     """Every command with its arguments and options, as its own help says."""
     import typer
@@ -59,7 +54,7 @@ def commands() -> str:
         lines += [f"## {' '.join(path)}", "", inspect.cleandoc(command.help or ""), ""]
         rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
         if rows:
-            lines += [*_table("parameter", "what", "default"), *rows, ""]
+            lines += [*table("parameter", "what", "default"), *rows, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -77,7 +72,7 @@ def _parameter(parameter: Any) -> str:
     default = parameter.default
     value = getattr(default, "value", default)
     shown = "required" if parameter.required else "" if value in (None, False, "", [], ()) or callable(value) else value
-    return _row(f"`{name}`", getattr(parameter, "help", "") or "", f"`{shown}`" if shown != "" else "")
+    return row(f"`{name}`", getattr(parameter, "help", "") or "", f"`{shown}`" if shown != "" else "")
 
 
 def configuration() -> str:
@@ -97,10 +92,10 @@ def configuration() -> str:
         ("token, in gateway.toml and profiles", config.TokenSettings),
         ("policy, in exchange.toml and gateway.toml", config.PolicySettings),
     ):
-        lines += [f"## {title}", "", inspect.getdoc(kind) or "", "", *_table("setting", "type", "default")]
+        lines += [f"## {title}", "", inspect.getdoc(kind) or "", "", *table("setting", "type", "default")]
         for info in msgspec.structs.fields(kind):
             default = "required" if info.required else _plain(info.default)
-            lines.append(_row(f"`{info.name}`", f"`{_spelled(info.type)}`", f"`{default}`" if default else ""))
+            lines.append(row(f"`{info.name}`", f"`{_spelled(info.type)}`", f"`{default}`" if default else ""))
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
@@ -135,36 +130,22 @@ def errors() -> str:
     lines = ["# Errors and exit codes", "", NOTE]
     lines += ["Over gRPC the reason is `google.rpc.ErrorInfo.reason` in the domain `sluicegate`, each finding a field"]
     lines += ["violation; over Flight it is the first word of the text; on the command line the last line.", ""]
-    lines += [*_table("exit code", "meaning"), *(_row(code, text) for code, text in EXIT_CODES.items()), ""]
-    lines += _table("reason", "gRPC code", "exit code", "retry", "what happened", "what to do")
+    lines += [*table("exit code", "meaning"), *(row(code, text) for code, text in EXIT_CODES.items()), ""]
+    lines += table("reason", "gRPC code", "exit code", "retry", "what happened", "what to do")
     for reason, traits in TRAITS.items():
         retry = "yes" if traits.retryable else ""
-        lines.append(_row(f"`{reason}`", traits.code, traits.exit_code, retry, traits.meaning, traits.remedy))
+        lines.append(row(f"`{reason}`", traits.code, traits.exit_code, retry, traits.meaning, traits.remedy))
     return "\n".join(lines).rstrip() + "\n"
 
 
-def technique_page() -> str:
-    """Every technique: family, strength, what it accepts, its parameters, and its own words."""
-    lines = ["# Techniques", "", NOTE]
-    lines += [
-        "In a contract: `{mask: <id>, <parameter>: <value>}`. Strength: 0 the value passes, 5 nothing of it is left.",
-        f"On a whole release, under `wholeRelease: {{<id>: {{...}}}}`: {', '.join(techniques.WHOLE)}.",
-        "",
-    ]
-    for name, kind in (*techniques.ALL.items(), *techniques.WHOLE.items()):
-        lines += [f"## {name}", "", "```text", inspect.getdoc(kind) or "", "```", ""]
-        facts = [f"family {kind.family}", f"strength {kind.strength}"]
-        facts += [word for word in ("reversible", "joinable") if getattr(kind, word)]
-        facts += ["keeps the order"] if kind.order_preserving else []
-        lines += [", ".join(facts) + ". Accepts: " + ", ".join(kind.kinds) + ".", ""]
-        fields, hints = msgspec.structs.fields(kind), get_type_hints(kind, include_extras=True)
-        if fields:
-            lines += _table("parameter", "allowed", "default")
-            for info in fields:
-                default = "required" if info.required else _plain(info.default)
-                lines.append(_row(f"`{info.name}`", _allowed(hints[info.name]), f"`{default}`" if default else ""))
-            lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+def parameters(kind: type[msgspec.Struct]) -> list[str]:
+    """The table of a technique's parameters; empty where it has none."""
+    fields, hints = msgspec.structs.fields(kind), get_type_hints(kind, include_extras=True)
+    lines = table("parameter", "allowed", "default") if fields else []
+    for info in fields:
+        default = "required" if info.required else _plain(info.default)
+        lines.append(row(f"`{info.name}`", _allowed(hints[info.name]), f"`{default}`" if default else ""))
+    return lines
 
 
 WORDS = {"str": "a text", "int": "a number", "float": "a number", "bool": "true or false"}
@@ -188,11 +169,16 @@ def _type_allowed(kind: Any) -> str:
     return WORDS.get(getattr(bare, "__name__", ""), _spelled(bare))
 
 
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "configuration.md": configuration,
     "errors.md": errors,
-    "techniques.md": technique_page,
+    "standard.md": masks.standard_page,
+    "techniques.md": masks.techniques_page,
+    **{
+        f"techniques/{name}.md": partial(masks.technique_page, name, parameters)
+        for name in (*techniques.ALL, *techniques.WHOLE)
+    },
 }
 
 
@@ -202,7 +188,7 @@ def main(verb: str) -> int:
     for name, page in PAGES.items():
         path, text = FOLDER / name, page()
         if verb == "write":
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         elif not path.is_file() or path.read_text() != text:
             print(f"stale: docs/reference/{name}; run make reference", file=sys.stderr)
