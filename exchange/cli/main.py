@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -138,9 +139,15 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
     return front + rest
 
 
+@cache
+def commands() -> Any:
+    """All commands, as the parser takes them: made once in a process that runs several."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Says on standard error what went wrong."""
-    command = typer.main.get_command(app)
+    command = commands()
     try:
         # Not `app(...)`: that would end the process by itself, with a code of its own for a broken pipe.
         with command.make_context("sluicegate", hoisted(arguments)) as context:
@@ -210,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
-        completing(typer.main.get_command(app))(prog_name="sluicegate")
+        completing(commands())(prog_name="sluicegate")
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

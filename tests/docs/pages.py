@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from exchange.cli.main import GLOBAL, app, hoisted
+from exchange.cli.main import GLOBAL, hoisted
+from exchange.cli.main import commands as all_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -80,7 +79,7 @@ def parse(arguments: Sequence[str]) -> str:
 
     Raises the parser's own error for an unknown command, a missing argument or a value not allowed.
     """
-    command: Any = typer.main.get_command(app)
+    command: Any = all_commands()
     name, words, context, path = PROGRAM, hoisted(arguments), None, []
     while True:
         context = command.make_context(name, words, parent=context)
@@ -94,7 +93,7 @@ def parse(arguments: Sequence[str]) -> str:
 def known(words: Sequence[str]) -> str:
     """What is wrong with a mention of a command in running text (`contract lint --output`): an unknown
     command or option. Empty when nothing is; arguments may be left out there."""
-    command: Any = typer.main.get_command(app)
+    command: Any = all_commands()
     options = _options(command)
     left = hoisted(words)
     while len(left) > 1 and left[0] in GLOBAL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def parts() -> tuple[str, str]:
     return before, after
 
 
+@cache
 def found_without_data() -> set[tuple[str, str]]:
     """Code and message of every violation that spoilt copies of the example have."""
     more = yaml.safe_load(Path(__file__).with_name("spoilt-more.yaml").read_text())
@@ -74,6 +76,7 @@ def schema_of(contract: Contract) -> Schema:
     return {field.name: kinds[field.logical_type] for field in contract.fields}
 
 
+@cache
 def found_with_data() -> set[tuple[str, str]]:
     """Code and message of what is wrong with sources that do not fit the example."""
 
