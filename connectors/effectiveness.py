@@ -88,9 +88,17 @@ def journalist(table: pl.DataFrame, register: pl.DataFrame) -> float:
 
 
 def judged(
-    plan: Plan, tables: Tables, *, rows_in: int, suppressed: int, exact: bool, spread: Mapping[str, Spread]
+    plan: Plan,
+    tables: Tables,
+    *,
+    rows_in: int,
+    suppressed: int,
+    exact: bool,
+    spread: Mapping[str, Spread],
+    loss: float | None = None,
 ) -> Certificate:
-    """The certificate of a release about persons, from the class tables of what leaves. Rows counted.
+    """The certificate of a release about persons, from the class tables of what leaves. Rows counted; `loss` as
+    `connectors.loss` measures it.
 
     With `exact` false, classes were counted no further than k: risks are upper limits then.
     """
@@ -120,6 +128,7 @@ def judged(
         average_class=said(1 / matched if matched else 0.0),
         discernibility=said(discernibility(tables, suppressed=suppressed, rows=rows_in)) if exact else None,
         spread=dict(spread),
+        loss=None if loss is None else said(loss),
     )
 
 

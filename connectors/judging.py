@@ -109,7 +109,7 @@ def judge(
                 if places is None
                 else privacy.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
             )
-            making.deal(hashed, rows, key, look, source=source.name)
+            making.deal(hashed, rows, key, (look,), source=source.name)
         making.check_some(rows.count, source.name)
         told = _Told(forms.unlike, inspector.findings)
         if places is None:
@@ -167,9 +167,11 @@ def _measured(
     names = [name for name in (*plan.quasi_identifiers, *plan.sensitive) if name not in found]
     tell("counting values")
     charts = tuple(shown(rows, plan, places, name, origin) for name in dict.fromkeys(names))
+    asked = [chart for chart in charts if origin is not None and chart.name in plan.quasi_identifiers]
+    loss = {chart.name: chart.loss(suppressed or 0) for chart in asked}
     return Judgement(
         rows=rows.count,
-        certificate=paper,
+        certificate=msgspec.structs.replace(paper, loss=_mean(plan, loss)),
         k=verdict.met("n"),
         l={name: verdict.met(column) for name, column in places.values},
         classes=verdict.classes,
@@ -178,14 +180,18 @@ def _measured(
         sizes=_sizes(verdict),
         risky=too_risky(plan, verdict),
         suppressed=suppressed,
-        loss={chart.name: chart.loss(suppressed or 0) for chart in charts if chart.name in plan.quasi_identifiers}
-        if origin
-        else {},
+        loss=loss,
         known_by=population.columns if population else (),
         shown=charts,
         unlike=told.unlike,
         findings=told.findings,
     )
+
+
+def _mean(plan: Plan, loss: Mapping[str, float | None]) -> float | None:
+    """The loss over all quasi-identifiers; None where one of them is not known."""
+    known = [found for name in plan.quasi_identifiers if (found := loss.get(name)) is not None]
+    return certificate.figure(sum(known) / len(known)) if known and len(known) == len(plan.quasi_identifiers) else None
 
 
 def _as_it_is(measure: Measure) -> Measure:

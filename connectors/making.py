@@ -51,13 +51,17 @@ def wire_schema(plan: Plan) -> pa.Schema:
 Look = Callable[[pl.DataFrame], None]  # at every batch of masked rows, before it goes anywhere
 
 
-def deal(frame: pl.LazyFrame, rows: Rows, key: ReleaseKey, look: Look, *, source: str) -> None:
-    """Collect a masked frame batch by batch into the spool, each batch looked at and dealt into buckets."""
+def deal(
+    frame: pl.LazyFrame, rows: Rows, key: ReleaseKey, looks: Sequence[Look], *, source: str, unkept: Sequence[str] = ()
+) -> None:
+    """Collect a masked frame batch by batch into the spool, each batch looked at and dealt into buckets. The
+    columns `unkept` are there to be looked at alone."""
     stream = key.stream("buckets")
 
     def take(batch: pl.DataFrame) -> None:
-        look(batch)
-        arrow = _arrow(batch)
+        for look in looks:
+            look(batch)
+        arrow = _arrow(batch.drop(unkept))
         indexes, bounds = order.deal(stream, arrow.num_rows)
         rows.add(arrow, indexes, bounds)
 

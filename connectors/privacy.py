@@ -386,9 +386,9 @@ def composite(rows: pl.DataFrame, row: str, unit: str) -> pl.Series:
     return joined.select(pl.coalesce("class", row).alias("class")).to_series()
 
 
-def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes) -> Bounds:
-    """What the receipt says of a verdict, its certificate included. `opening` are the bytes that open the
-    commitment to the class counts: an auditor who is shown them hashes them, then compares."""
+def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes, *, loss: float | None) -> Bounds:
+    """What the receipt says of a verdict, its certificate with that loss included. `opening` are the bytes that
+    open the commitment to the class counts: an auditor who is shown them hashes them, then compares."""
     return Bounds(
         entity=plan.entity or "",
         quasi_identifiers=plan.quasi_identifiers,
@@ -400,11 +400,11 @@ def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes) -> Boun
         at_least=not verdict.exact,
         classes=verdict.classes,
         class_commitment="sha256:" + hashlib.sha256(opening).hexdigest(),
-        certificate=certificate(plan, verdict),
+        certificate=certificate(plan, verdict, loss=loss),
     )
 
 
-def certificate(plan: Plan, verdict: Verdict) -> Certificate:
+def certificate(plan: Plan, verdict: Verdict, *, loss: float | None = None) -> Certificate:
     """The judgement of a verdict's effectiveness."""
     return effectiveness.judged(
         plan,
@@ -413,6 +413,7 @@ def certificate(plan: Plan, verdict: Verdict) -> Certificate:
         suppressed=verdict.rows_suppressed,
         exact=verdict.exact,
         spread=verdict.spread,
+        loss=loss,
     )
 
 

@@ -15,6 +15,7 @@ from connectors import spool as spools
 from connectors.digest import ContentDigest
 from connectors.effectiveness import mean
 from connectors.keys import passing_secrets
+from connectors.loss import Losses
 from connectors.masking import masked
 from connectors.missed import missed
 from connectors.order import ReleaseKey
@@ -93,11 +94,12 @@ def dry_run(
     spools.prepare(spool)
     key = ReleaseKey(entropy(32), "dry-run")
     rows, inspector = spools.Rows(spool / "rows", memory_limit=memory_limit), Inspector(plan)
+    losses = Losses(plan, key)
     try:
         places = privacy.layout(plan, every=True) if plan.entity is not None else None
         tell("reading and masking every row")
         with explaining(source, plan.read):
-            _spool(plan, source, rows, key, places, inspector, entropy)
+            _spool(plan, source, rows, key, places, (inspector, losses), entropy)
         verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
         columns: tuple[ColumnEffect, ...] = ()
         if places is not None:
@@ -113,7 +115,7 @@ def dry_run(
         sample = _sample(plan, rows, verdict, key, spool).with_columns(
             pl.lit(None).cast(pl.String).alias(name) for name in {finding.column for finding in found}
         )
-        return _outcome(plan, verdict, columns, found, sample, places)
+        return _outcome(plan, verdict, columns, found, sample, places, losses)
     finally:
         rows.close()
         shutil.rmtree(spool, ignore_errors=True)
@@ -125,10 +127,10 @@ def _spool(
     rows: spools.Rows,
     key: ReleaseKey,
     places: Layout | None,
-    inspector: Inspector,
+    watching: tuple[Inspector, Losses],
     entropy: Callable[[int], bytes],
 ) -> None:
-    secrets = passing_secrets(entropy)
+    secrets, (inspector, losses) = passing_secrets(entropy), watching
     scoped = drawn(source.scan(plan.read), plan, secrets)
     if places is None and plan.suppress_small is not None:
         frame = small.with_classes(scoped, plan, secrets, key)
@@ -137,10 +139,11 @@ def _spool(
     else:
         quasi = plan.quasi_identifiers
         others = {_without(name): [other for other in quasi if other != name] for name in quasi}
-        frame = privacy.with_hashes(scoped, plan, secrets, places, key, tuples=others)
+        frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=losses.beside, tuples=others)
     making.check_schema(frame, making.wire_schema(plan), source=source.name)
     with spools.room("dry-run"):
-        making.deal(frame, rows, key, inspector.inspect, source=source.name)
+        looks = (inspector.inspect, losses.look)
+        making.deal(frame, rows, key, looks, source=source.name, unkept=losses.columns)
     making.check_some(rows.count, source.name)
 
 
@@ -187,6 +190,7 @@ def _outcome(
     found: tuple[Finding, ...],
     sample: pl.DataFrame,
     places: Layout | None,
+    losses: Losses,
 ) -> DryRun:
     allowed = privacy.allowed(plan) if plan.suppress_small is None else 1.0
     left = verdict.rows_suppressed < verdict.rows_in if places is None else not missed(plan, verdict)
@@ -207,7 +211,7 @@ def _outcome(
         highest_risk=1 / verdict.met("n") if verdict.met("n") else 0.0,
         mean_risk=mean(verdict.tables),
         uniques_before=verdict.alone,
-        certificate=privacy.certificate(plan, verdict) if places else None,
+        certificate=privacy.certificate(plan, verdict, loss=losses.total(verdict.share)) if places else None,
         exact=verdict.exact,
         columns=columns,
         findings=found,

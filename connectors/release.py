@@ -23,6 +23,7 @@ import pyarrow as pa
 from connectors import making, missed, privacy, proposing, small
 from connectors import spool as spools
 from connectors.digest import ContentDigest, Hash
+from connectors.loss import Losses
 from connectors.making import PartFile
 from connectors.masking import MaskingSecrets, masked
 from connectors.order import ReleaseKey
@@ -181,8 +182,9 @@ class _Work:
         masks = self.secrets.of_release(self.release_id)
         places = privacy.layout(self.plan) if self.plan.entity is not None else None
         scoped = drawn(self.source.scan(self.plan.read), self.plan, masks)
+        losses = Losses(self.plan, key)
         if places is not None:
-            frame = privacy.with_hashes(scoped, self.plan, masks, places, key)
+            frame = privacy.with_hashes(scoped, self.plan, masks, places, key, beside=losses.beside)
         elif self.plan.suppress_small is not None:
             frame = small.with_classes(scoped, self.plan, masks, key)
         else:
@@ -191,14 +193,16 @@ class _Work:
         rows, inspector = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit), Inspector(self.plan)
         try:
             with spools.room(self.release_id):
-                making.deal(frame, rows, key, inspector.inspect, source=self.source.name)
+                making.deal(
+                    frame, rows, key, (inspector.inspect, losses.look), source=self.source.name, unkept=losses.columns
+                )
             making.check_some(rows.count, self.source.name)
             inspector.check()
             bounds, verdict = None, Verdict(rows.count, alive=[None] * rows.batch_count)
             if places is not None:
                 verdict = self._measured(rows, places, key)
                 opening = privacy.opening(verdict, key.secret("classes"))
-                bounds = privacy.bounds(self.plan, places, verdict, opening)
+                bounds = privacy.bounds(self.plan, places, verdict, opening, loss=losses.total(verdict.share))
                 with spools.room(self.release_id):
                     spools.write(self.folder / OPENING, opening)
             elif self.plan.suppress_small is not None:

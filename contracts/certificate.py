@@ -127,6 +127,8 @@ def _of_itself(stated: Certificate, bounds: Bounds, suppressed: float) -> Iterat
         yield "the share of uniques does not go with k"
     if stated.journalist_risk is not None and not 0 <= stated.journalist_risk <= stated.dr_b + SLACK:
         yield "a register cannot raise the risk above that of who knows the person is there"
+    if stated.loss is not None and not _rising(stated.suppressed, stated.loss, 1.0):
+        yield "less was lost than was suppressed, or more than all"
     if stated.level != level(stated.risk, stated.risk_tolerated):
         yield f"level {stated.level} does not follow from a risk of {stated.risk:.4f}"
 
@@ -177,6 +179,7 @@ def text(stated: Certificate | None, *, at_least: bool) -> str:
         f"highest risk of a class {most}{stated.dr_b:.4f} (tau {stated.tau:.4f}), mean {most}{stated.dr_c:.4f}",
         f"marketer's {most}{stated.marketer_risk:.4f}",
         f"average class {least}{stated.average_class:.1f}",
+        *((f"loss {stated.loss:.4f}",) if stated.loss is not None else ()),
     ]
     for name, found in sorted(stated.spread.items()):
         distance = found.variational if found.ordered is None else found.ordered

@@ -186,8 +186,10 @@ class Certificate(_Document, frozen=True):
     a register (None: measured against none), `marketer_risk` the share that may be matched at all. `uniques`
     is the share of entities that are alone in a class, `average_class` the entities of a class,
     `discernibility` what the metric gives a row: the sum of their squares over all rows, and the rows
-    suppressed (None: not counted to the end). Where `Bounds.at_least`, risks are upper limits, `level` and
-    `average_class` lower ones. Figures have twelve digits (`contracts.certificate.figure`)."""
+    suppressed (None: not counted to the end). `loss` is ARX's Loss, the mean over the quasi-identifiers, of
+    large releases by a sample (None: not measured, or a paper from before it was). Where `Bounds.at_least`,
+    risks are upper limits, `level` and `average_class` lower ones. Figures have twelve digits
+    (`contracts.certificate.figure`)."""
 
     level: int
     sharing_model: SharingModel
@@ -207,6 +209,7 @@ class Certificate(_Document, frozen=True):
     average_class: float
     discernibility: float | None
     spread: dict[str, Spread]
+    loss: float | None = None
 
 
 class Bounds(_Document, frozen=True):

@@ -98,9 +98,7 @@ class Judged:
     @property
     def loss(self) -> float | None:
         """The mean loss over all quasi-identifiers; None where one of them is not known."""
-        names = self.held.plan.quasi_identifiers
-        known = [loss for name in names if (loss := self.found.loss.get(name)) is not None]
-        return sum(known) / len(known) if known and len(known) == len(names) else None
+        return self.found.certificate.loss if self.found.certificate else None
 
     def figures(self) -> dict[str, object]:
         """The judgement for a person."""

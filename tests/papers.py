@@ -428,6 +428,7 @@ class Papers:
             average_class=40.0,
             discernibility=20_000.0,
             spread={},
+            loss=0.5,
         )
 
     @property

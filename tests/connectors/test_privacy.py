@@ -214,7 +214,7 @@ def test_the_commitment_opens_and_binds() -> None:
     places, batches = _hashed(plan, rows, 4)
     verdict = Measure(batches, places, 2, {}, exact=True).run(most_suppressed=0.0)
     opening = privacy.opening(verdict, b"s" * 32)
-    bounds = privacy.bounds(plan, places, verdict, opening)
+    bounds = privacy.bounds(plan, places, verdict, opening, loss=None)
     assert bounds.class_commitment == "sha256:" + hashlib.sha256(opening).hexdigest()
     assert (bounds.k_met, bounds.classes, bounds.at_least, bounds.composite) == (3, 3, False, False)
     assert opening[:32] == b"s" * 32

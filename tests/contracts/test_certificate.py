@@ -44,6 +44,7 @@ CERTIFICATE = Certificate(
     average_class=25.0,
     discernibility=9000.0,
     spread=SPREAD,
+    loss=0.3,
 )
 BOUNDS = Bounds(
     entity="citizen_id",
@@ -90,6 +91,8 @@ def test_a_certificate_that_is_right_has_no_problem() -> None:
         ({"dr_a": -0.1}, "share of classes above tau"),
         ({"uniques": 0.1}, "uniques"),
         ({"journalist_risk": 0.2}, "a register cannot raise"),
+        ({"loss": 0.005}, "less was lost than was suppressed"),
+        ({"loss": 1.1}, "more than all"),
         ({"level": 4}, "level 4 does not follow"),
         ({"level": 2}, "level 2 does not follow"),
         ({"spread": {}}, "the spread of cost, illness was not measured"),
