@@ -24,7 +24,7 @@ from connectors.masking import masked
 from connectors.missed import too_risky
 from connectors.order import ReleaseKey
 from connectors.origin import Origin
-from connectors.population import Population
+from connectors.population import KNOWN, Population, known_by, persons
 from connectors.privacy import Layout, Measure, Verdict
 from connectors.residual import Finding, Inspector
 from connectors.shown import Shown, shown
@@ -34,8 +34,6 @@ from contracts.as_masked import EVERY_ROW, AsMasked, form
 from contracts.model import Identifiability
 from contracts.papers import Certificate, Spread
 from contracts.plan import Plan
-
-_KNOWN = "#known"  # the tuple of what a register knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def judge(
         frame = source.scan(plan.read)
         if plan.entity == EVERY_ROW:
             frame = frame.with_row_index(EVERY_ROW)
-        secrets, tuples = passing_secrets(entropy), {_KNOWN: population.columns} if population else {}
+        secrets, tuples = passing_secrets(entropy), {KNOWN: population.columns} if population else {}
         with explaining(source, plan.read), spools.room("judgement"):
             hashed = (
                 masked(frame, plan, secrets)
@@ -153,9 +151,8 @@ def _measured(
     )
     if population is not None:
         tell("looking people up in the register")
-        known = dataclasses.replace(places, row=_KNOWN, values=(), spread=(), groupings=(None,))
-        alone = Measure(batches=lambda: rows.batches(known.columns), places=known, k=1, l={}, exact=True)
-        table = alone.run(most_suppressed=privacy.TO_THE_END).tables[0]
+        known = known_by(places)
+        table = persons(lambda: rows.batches(known.columns), known)
         there = population.classes(key)
         if not judged.persons_certain:  # the file's own count is of more than persons: the register's stands
             shared = pl.col("class").is_in(there["class"].implode())

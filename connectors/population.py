@@ -1,13 +1,15 @@
-"""A register of the population, to look the people of a masked file up in: how many persons of it share a class.
+"""A register of the population, to look the people of a release or a masked file up in: how many persons of it
+share a class.
 
-A file's classes are matched by those of its quasi-identifiers that the register knows, each masked as the
+Classes are matched by those of its quasi-identifiers that the register knows, each masked as the
 contract says, where that needs no key. With fewer columns classes only grow, so what somebody with just this
 register could do is told, not what one with a better register could.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,11 +18,14 @@ from connectors import privacy
 from connectors.mask_values import normalised, polars_type
 from connectors.order import ReleaseKey
 from connectors.origin import followed, masked
+from connectors.privacy import Layout, Measure
 from connectors.sources.base import Source, explaining, reading
-from contracts.as_masked import AsMasked
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError
-from contracts.plan import PlannedField
+from contracts.plan import Plan, PlannedField
+from contracts.techniques import AnyTechnique
+
+KNOWN = "#known"  # the tuple of what a register knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +37,21 @@ class Population:
     fields: tuple[tuple[PlannedField, DType], ...]
 
     @classmethod
-    def of(cls, source: Source, judged: AsMasked, entity: str) -> Population:
-        """The register behind `source`, of persons told apart by `entity`.
+    def of(cls, source: Source, plan: Plan, masks: Mapping[str, AnyTechnique], entity: str) -> Population:
+        """The register behind `source`, of persons told apart by `entity`: what the plan sends under these masks
+        is looked up in it.
 
         Raises DATA_INVALID for one that does not tell persons apart, or shares no column that forms classes.
         """
         schema = source.schema()
         demand_persons(schema, entity)
         found = []
-        for name in judged.plan.quasi_identifiers:
-            sent = judged.plan.field(name)
-            if name in schema and sent is not None and (field := _as_sent(judged, sent, schema)) is not None:
+        for name in plan.quasi_identifiers:
+            sent = plan.field(name)
+            if name in schema and sent is not None and (field := _as_sent(masks[name], sent, schema[name])) is not None:
                 found.append((field, sent.output))
         if not found:
-            told = "the register has no column that the file's classes are formed by and that needs no key to compare"
+            told = "the register has no column that classes are formed by and that needs no key to compare"
             raise SluicegateError(Reason.DATA_INVALID, told)
         return cls(source, entity, tuple(found))
 
@@ -73,6 +79,17 @@ class Population:
             )
 
 
+def known_by(places: Layout) -> Layout:
+    """How rows are looked up: one by one, by the tuple of what the register knows."""
+    return dataclasses.replace(places, row=KNOWN, values=(), spread=(), groupings=(None,))
+
+
+def persons(batches: Callable[[], Iterable[pl.DataFrame]], places: Layout) -> pl.DataFrame:
+    """(class, n): how many persons of these rows share each class, as `known_by` says; counted to the end."""
+    measure = Measure(batches=batches, places=places, k=1, l={}, exact=True)
+    return measure.run(most_suppressed=privacy.TO_THE_END).tables[0]
+
+
 def demand_persons(columns: Collection[str], entity: str) -> None:
     """Refuse a register that does not tell persons apart. Raises DATA_INVALID."""
     if entity not in columns:
@@ -80,8 +97,7 @@ def demand_persons(columns: Collection[str], entity: str) -> None:
         raise SluicegateError(Reason.DATA_INVALID, told)
 
 
-def _as_sent(judged: AsMasked, sent: PlannedField, schema: Mapping[str, DType]) -> PlannedField | None:
-    mask, dtype = judged.masks[sent.name], schema[sent.name]
+def _as_sent(mask: AnyTechnique, sent: PlannedField, dtype: DType) -> PlannedField | None:
     if not mask.accepts(dtype):
         return None
     settled = mask.resolved(dtype)

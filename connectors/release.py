@@ -18,20 +18,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import polars as pl
 import pyarrow as pa
+from msgspec.structs import replace
 
-from connectors import making, missed, privacy, proposing, small
+from connectors import effectiveness, making, missed, privacy, proposing, small
 from connectors import spool as spools
 from connectors.digest import ContentDigest, Hash
 from connectors.loss import Losses
 from connectors.making import PartFile
 from connectors.masking import MaskingSecrets, masked
 from connectors.order import ReleaseKey
+from connectors.population import KNOWN, Population, known_by, persons
 from connectors.privacy import Measure, Verdict
 from connectors.rehearsal import ColumnEffect, DryRun, dry_run
 from connectors.residual import Inspector
 from connectors.scope import drawn
 from connectors.sources.base import Source, explaining
+from contracts.certificate import figure
 from contracts.dtypes import Schema
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
@@ -100,6 +104,7 @@ def make(
     memory_limit: int = making.MEMORY_LIMIT,
     part_bytes: int = making.PART_BYTES,
     exact_rows: int = making.EXACT_ROWS,
+    population: Population | None = None,
 ) -> Release:
     """Make a release of a plan in its own folder `spool`.
 
@@ -110,13 +115,15 @@ def make(
     3. What remains is cut into parts and digested.
 
     Up to `memory_limit` bytes of masked rows are held in memory, more are spooled to disk. Up to
-    `exact_rows` rows are counted exactly; beyond, counting stops at the bound ("at least").
+    `exact_rows` rows are counted exactly; beyond, counting stops at the bound ("at least"). In `population`, a
+    register, the people of what leaves are looked up: the journalist's risk of the certificate.
 
     Raises RESIDUAL_IDENTIFIERS and BOUNDS_NOT_MET (their metadata are for the department only), DATA_INVALID,
     SOURCE_UNAVAILABLE, PLAN_REFUSED, SPOOL_FULL, CONFIG_UNSAFE, STATE_WRONG. The folder is gone then.
     """
     spools.prepare(spool)
-    work = _Work(plan, source, secrets, spool, release_id, clock(), hash, memory_limit, part_bytes, exact_rows)
+    limits = (memory_limit, part_bytes, exact_rows)
+    work = _Work(plan, source, secrets, spool, release_id, clock(), hash, *limits, population)
     try:
         with explaining(source, plan.read):
             return work.persons() if plan.entity is not None or plan.order == "keyed" else work.things()
@@ -160,6 +167,7 @@ class _Work:
     memory_limit: int
     part_bytes: int
     exact_rows: int
+    population: Population | None
 
     def things(self) -> Release:
         """Data about no person: masked, in the source's order, streamed into parts."""
@@ -184,7 +192,9 @@ class _Work:
         scoped = drawn(self.source.scan(self.plan.read), self.plan, masks)
         losses = Losses(self.plan, key)
         if places is not None:
-            frame = privacy.with_hashes(scoped, self.plan, masks, places, key, beside=losses.beside)
+            frame = privacy.with_hashes(
+                scoped, self.plan, masks, places, key, beside=losses.beside, tuples=self._looked_up_by()
+            )
         elif self.plan.suppress_small is not None:
             frame = small.with_classes(scoped, self.plan, masks, key)
         else:
@@ -203,6 +213,7 @@ class _Work:
                 verdict = self._measured(rows, places, key)
                 opening = privacy.opening(verdict, key.secret("classes"))
                 bounds = privacy.bounds(self.plan, places, verdict, opening, loss=losses.total(verdict.share))
+                bounds = self._looked_up(bounds, places, verdict, rows, key)
                 with spools.room(self.release_id):
                     spools.write(self.folder / OPENING, opening)
             elif self.plan.suppress_small is not None:
@@ -229,6 +240,24 @@ class _Work:
             worst = missed.combination(self.plan, measure, rows, key)
             raise missed.refusal(self.plan, verdict, worst, self._proposal())
         return verdict
+
+    def _looked_up_by(self) -> dict[str, tuple[str, ...]]:
+        return {} if self.population is None else {KNOWN: self.population.columns}
+
+    def _looked_up(
+        self, bounds: Bounds, places: privacy.Layout, verdict: Verdict, rows: spools.Rows, key: ReleaseKey
+    ) -> Bounds:
+        """The bounds, with the risk of whoever looks people up in the register."""
+        if self.population is None or bounds.certificate is None:
+            return bounds
+        known = known_by(places)
+
+        def leaving() -> Iterator[pl.DataFrame]:
+            for batch, alive in zip(rows.batches(known.columns), verdict.alive, strict=True):
+                yield batch if alive is None else batch.filter(alive)
+
+        risk = figure(effectiveness.journalist(persons(leaving, known), self.population.classes(key)))
+        return replace(bounds, certificate=replace(bounds.certificate, journalist_risk=risk))
 
     def _proposal(self) -> dict[str, str]:
         """The masks that would meet the bounds, for the department, where the contract asks for a proposal."""

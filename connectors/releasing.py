@@ -12,6 +12,7 @@ from connectors import release as releases
 from connectors.admission import Admitted
 from connectors.budget import Budgets
 from connectors.keys import KeyRing
+from connectors.population import Population
 from connectors.refusing import Refusals
 from connectors.release import Release
 from connectors.shelf import Recipient, Shelf, Standing
@@ -120,6 +121,7 @@ class Releasing:
             plan,
             source,
             secrets,
+            population=self._population(verified, plan),
             spool=folder,
             release_id=name,
             clock=self._clock,
@@ -129,11 +131,21 @@ class Releasing:
         )
 
     def _source(self, verified: VerifiedAgreement) -> Source:
-        dataset = verified.agreement.dataset
+        return sources.open(self._bound(verified.agreement.dataset), verified.contract.fields)
+
+    def _bound(self, dataset: str) -> SourceSettings:
         settings = self._datasets.get(dataset)
         if settings is None:
             raise SluicegateError(Reason.SOURCE_UNAVAILABLE, f"this gateway has no source for the dataset {dataset}")
-        return sources.open(settings, verified.contract.fields)
+        return settings
+
+    def _population(self, verified: VerifiedAgreement, plan: Plan) -> Population | None:
+        """The register that people of the release are looked up in, where one is bound."""
+        register = self._bound(verified.agreement.dataset).register
+        if register is None or plan.entity is None:
+            return None
+        people = sources.open(self._bound(register), verified.contract.fields)
+        return Population.of(people, plan, {field.name: field.technique for field in plan.fields}, plan.entity)
 
     def _plan(self, verified: VerifiedAgreement, source: Source) -> Plan:
         if verified.agreement.standard_digest != self._standard.digest:

@@ -137,6 +137,7 @@ class BoundSources(Mapping[str, "SourceSettings"]):
             columns=found.columns,
             separator=found.separator,
             null_values=found.null_values,
+            register=found.register,
         )
 
     def __iter__(self) -> Iterator[str]:

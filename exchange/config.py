@@ -96,7 +96,9 @@ class DatasetSettings(_Settings, frozen=True, kw_only=True):
 
     `path` is a file, a folder or a glob; nothing outside `root` is read. `columns` states types
     for CSV and NDJSON, which have none; what it leaves open follows from the contract's logical types.
-    `separator` and `null_values` (cells that mean no value) are for CSV.
+    `separator` and `null_values` (cells that mean no value) are for CSV. `register` names another dataset
+    that is bound here, of the population: then receipts state the journalist's risk, of whoever looks
+    people of the release up in it.
     """
 
     path: Path
@@ -105,6 +107,7 @@ class DatasetSettings(_Settings, frozen=True, kw_only=True):
     columns: dict[str, str] = {}
     separator: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     null_values: tuple[str, ...] = ()
+    register: str | None = None
 
 
 class TokenSettings(_Settings, frozen=True, kw_only=True):
@@ -173,6 +176,9 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.client_ca is not None and self.unsafe_plaintext:
             raise ValueError("client_ca needs TLS, and unsafe_plaintext has none")
+        for dataset, source in self.datasets.items():
+            if source.register is not None and source.register not in self.datasets:
+                raise ValueError(f"datasets.{dataset}.register names no dataset that is bound here")
 
 
 class Profile(_Settings, frozen=True, kw_only=True):

@@ -204,7 +204,7 @@ def judge_file(
         bounds = contract.purposes[name].effectiveness
         if bounds is None:
             raise SluicegateError(Reason.INVALID_ARGUMENT, "the data is about no person: nobody can be looked up in it")
-        people = Population.of(opened(contract, register), held, bounds.entity)
+        people = Population.of(opened(contract, register), held.plan, held.masks, bounds.entity)
     with tempfile.TemporaryDirectory() as scratch:
         found = judging.judge(
             held,

@@ -23,7 +23,8 @@ class SourceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `path` is a file, a glob or a folder; everything it leads to, links followed, must lie under `root`
     (default: the folder that `path` begins with). `columns` states types for CSV and NDJSON, in the
     spelling of `contracts.dtypes` (`string`, `int64`, `date`, `timestamp(us)`...): what is not stated
-    follows from the contract's logical types. `separator` and `null_values` are for CSV.
+    follows from the contract's logical types. `separator` and `null_values` are for CSV. `register` names
+    another dataset of the gateway: the population, to look the people of a release up in.
     """
 
     path: str
@@ -32,6 +33,7 @@ class SourceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     columns: dict[str, str] = {}
     separator: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     null_values: tuple[str, ...] = ()
+    register: str | None = None
 
 
 class Source(Protocol):

@@ -213,6 +213,10 @@ def source_bind(
     column: Columns = None,
     separator: Separator = ",",
     null: Nulls = None,
+    register: Annotated[
+        str | None,
+        typer.Option(help="Another dataset bound here, of the population: people of releases are looked up in it."),
+    ] = None,
 ) -> None:
     """Bind a dataset to its rows.
 
@@ -230,6 +234,7 @@ def source_bind(
         columns=settings.columns,
         separator=settings.separator,
         null_values=settings.null_values,
+        register=register,
     )
     bind(file, dataset, bound)
     say(f"{dataset} is read from {settings.path}")
@@ -250,6 +255,7 @@ def source_list(context: typer.Context, output: Output = Form.TABLE) -> None:
             "columns": source.columns,
             "separator": source.separator,
             "nullValues": list(source.null_values),
+            "register": source.register,
         }
         for file in state(context).home().gateways()
         for dataset, source in load(file, GatewaySettings).datasets.items()

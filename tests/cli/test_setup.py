@@ -115,6 +115,11 @@ def test_a_source_is_bound_by_hand(still: Commands, data: Path, tmp_path: Path) 
     assert "parquet" in still("source", "bind", "x", data, "--format", "xlsx", code=2).err
     assert "health-bureau-1" in still("source", "bind", "x", data, "--gateway", "other", code=2).err
     still("source", "bind", "../x", data, code=2)
+    still("source", "bind", "hospital-visits", data, "--register", "residents", code=2)
+    still("source", "bind", "residents", data)
+    still("source", "bind", "hospital-visits", data, "--register", "residents")
+    found = still("source", "list", "--output", "json").json
+    assert {each["dataset"]: each["register"] for each in found if each["register"]} == {"hospital-visits": "residents"}
 
 
 def test_config_check(still: Commands) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import effectiveness, privacy
+from connectors import effectiveness, privacy, release
 from connectors.keys import AgreementSecrets
 from connectors.order import ReleaseKey
+from connectors.population import Population
 from connectors.privacy import Measure, Verdict
 from contracts.dtypes import INT64, STRING
+from contracts.errors import Reason, SluicegateError
 from contracts.model import Identifiability, SharingModel
 from contracts.plan import Plan
 from contracts.receipt import Certificate
+from contracts.techniques import Keep
 from tests import adult as census
 from tests.connectors import plans
+from tests.connectors.held import Held
 
 KEY = ReleaseKey(b"s" * 32, "rel-a")
 SECRETS = AgreementSecrets(b"k" * 32, "sha256:a")
@@ -235,3 +240,52 @@ def test_sql_says_the_same_of_the_census(adult: pl.DataFrame, quasi: tuple[str, 
         assert found.spread["income"].variational == pytest.approx(float(distance[0]))
     if quasi == SIX:
         assert f"{found.uniques:.1%}" == "31.2%"
+
+
+# --- a register
+
+
+def test_people_of_a_release_are_looked_up_in_a_register(tmp_path: Path) -> None:
+    """Of the columns that the register has, under their masks: each class of the release is as large as there."""
+    frame = pl.DataFrame(
+        {
+            "id": [f"p{n}" for n in range(60)],
+            "age": [20 + n % 3 * 10 + n % 7 for n in range(60)],
+            "ward": ["north" if n % 5 else "south" for n in range(60)],
+            "when": ["spring" if n % 2 else "autumn" for n in range(60)],
+        }
+    )
+    population = pl.DataFrame(
+        {"id": [f"q{n}" for n in range(900)], "age": [15 + n % 60 for n in range(900)], "ward": ["north"] * 900}
+    )
+    fields = {"age": ({"mask": "bucket", "size": 10}, INT64), "ward": (KEEP, STRING), "when": (KEEP, STRING)}
+    plan = plans.plan(
+        fields, quasi_identifiers=("age", "ward", "when"), k=2, max_suppression=0.5, on_violation="suppress"
+    )
+    masks = {field.name: field.technique for field in plan.fields}
+    register = Population.of(Held(population), plan, masks, "id")
+    assert register.columns == ("age", "ward")
+    options: dict[str, Any] = {"release_id": "rel-aaaaaaaaaa", "clock": lambda: 1_770_000_000}
+    made = release.make(plan, Held(frame), SECRETS, spool=tmp_path / "rel", population=register, **options)
+    assert made.bounds is not None
+    assert made.bounds.certificate is not None
+    by = [(age // 10 * 10, ward) for age, ward in zip(frame["age"], frame["ward"], strict=True)]
+    there = Counter((age // 10 * 10, "north") for age in population["age"])
+    smallest = min(max(count, there[cell]) for cell, count in Counter(by).items())
+    assert made.bounds.certificate.journalist_risk == pytest.approx(1 / smallest)
+    assert made.bounds.certificate.journalist_risk < made.bounds.certificate.dr_b
+    alone = release.make(plan, Held(frame), SECRETS, spool=tmp_path / "alone", **options)
+    assert alone.bounds is not None
+    assert alone.bounds == msgspec.structs.replace(
+        made.bounds, certificate=msgspec.structs.replace(made.bounds.certificate, journalist_risk=None)
+    )
+
+
+@pytest.mark.parametrize(("columns", "says"), [(["age", "ward"], "needs the column id"), (["id"], "no column that")])
+def test_a_register_that_finds_nobody_is_refused(columns: list[str], says: str) -> None:
+    plan = plans.plan({"age": (KEEP, INT64)}, quasi_identifiers=("age",))
+    people = pl.DataFrame({"id": ["a"], "age": [1], "ward": ["north"]}).select(columns)
+    with pytest.raises(SluicegateError) as caught:
+        Population.of(Held(people), plan, {"age": Keep()}, "id")
+    assert caught.value.reason is Reason.DATA_INVALID
+    assert says in caught.value.message

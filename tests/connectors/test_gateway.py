@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from connectors.digest import ContentDigest
+from connectors.sources import SourceSettings
 from contracts import receipt as receipts
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
@@ -118,6 +119,24 @@ def test_a_part_whose_end_was_never_taken_is_on_the_receipt(gate: Gate) -> None:
     fetch_all(client, info_of(client, rest))
     whole = receipt_of(act(client, "receipt", rest))
     assert (whole.parts_begun, whole.complete) == ((), True)
+
+
+@pytest.mark.parametrize("register", ["residents", "nobody"])
+def test_people_are_looked_up_in_a_register_that_is_bound(tmp_path: Path, register: str) -> None:
+    """The same rows as their own register, matched by fewer columns; one that is not there refuses the release."""
+    visits = SourceSettings(path=str(tmp_path / "visits.parquet"), format="parquet", register=register)
+    gate = make_gate(tmp_path, datasets={"hospital-visits": visits, "residents": visits})
+    gate.start()
+    client, ticket = gate.client(), gate.ticket()
+    if register == "nobody":
+        assert refused(lambda: info_of(client, ticket)) == "SOURCE_UNAVAILABLE"
+    else:
+        bounds = intent_of(info_of(client, ticket)).bounds
+        assert bounds is not None
+        assert bounds.certificate is not None
+        assert bounds.certificate.journalist_risk is not None
+        assert 0 < bounds.certificate.journalist_risk <= bounds.certificate.dr_b
+    gate.stop()
 
 
 def test_pulls_within_the_refresh_interval_serve_the_same_release(gate: Gate) -> None:

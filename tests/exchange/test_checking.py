@@ -174,7 +174,9 @@ SETTINGS: dict[type[config._Settings], dict[str, tuple[object, str] | None]] = {
         ),
         **dict.fromkeys(("spool_limit", "memory_limit", "part_bytes", "content_hash", "log_level")),
     },
-    DatasetSettings: dict.fromkeys(("path", "format", "columns", "separator", "null_values", "root")),  # by datasets
+    DatasetSettings: dict.fromkeys(
+        ("path", "format", "columns", "separator", "null_values", "root", "register")
+    ),  # by datasets
     PolicySettings: dict.fromkeys(("engine", "url", "ca", "token_file", "timeout", "unsafe_plaintext")),  # by policy
     TokenSettings: dict.fromkeys(("file", "command", "issuer", "issuer_key", "audience")),  # every founded one is named
     Profile: {

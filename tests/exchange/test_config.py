@@ -112,6 +112,7 @@ def test_unknown_keys_in_tables_of_tables_are_named_too(tmp_path: Path) -> None:
         (GatewaySettings, GATEWAY + "slots = 100000", "slots"),
         (GatewaySettings, GATEWAY + 'content_hash = "md5"', "content_hash"),
         (GatewaySettings, GATEWAY + '[datasets.d]\npath = "p"\nformat = "xlsx"', "datasets"),
+        (GatewaySettings, GATEWAY + '[datasets.d]\npath = "p"\nformat = "csv"\nregister = "r"', "datasets.d.register"),
         (GatewaySettings, GATEWAY + '[datasets.d]\npath = "p"\nformat = "csv"\nseparator = ";;"', "separator"),
         (Profile, 'party = "p"\nsubject = "s"\nendpoint = ""', "endpoint"),
         (Profile, PROFILE + '[token]\nfile = "a"\ncommand = ["b"]', "one of file, command and issuer_key"),

@@ -205,7 +205,7 @@ def test_the_journalist_looks_people_up_in_a_register(pulled: Pulled, tmp_path: 
     with pytest.raises(SluicegateError, match="it needs the column citizen_id"):
         _judge(pulled.file, register=nobody)
     stranger = _written(known.select("citizen_id", other="sex"), tmp_path / "stranger.parquet")
-    with pytest.raises(SluicegateError, match="no column that the file's classes are formed by"):
+    with pytest.raises(SluicegateError, match="no column that classes are formed by"):
         _judge(pulled.file, register=stranger)
 
 
