@@ -21,7 +21,7 @@ from connectors.gateway_state import GatewayState
 from contracts import agreement as agreements
 from contracts import envelope as envelopes
 from contracts import receipt as receipts
-from contracts.agreement import Suspension, VerifiedAgreement
+from contracts.agreement import Agreement, Suspension, VerifiedAgreement
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, epoch
@@ -150,6 +150,22 @@ class Admission:
             self._remember(verified)
         self._verify_ticket(raw, verified, then)
         return grant
+
+    def agreed(self, name: str, agreement_digest: str) -> VerifiedAgreement:
+        """An agreement of this gateway, live or not: verified as of its last second if it has ended. Raises what
+        the bundle fails with, or INVALID_ARGUMENT for another gateway's."""
+        bundle = self._control_plane.agreement_bundle(name)
+        self._state.keep_papers("revocation", self._taken_back(bundle.revocations))
+        stated = read(Agreement, bundle.agreement)
+        at = min(self._clock(), epoch(stated.not_after) - 1)
+        known = self._state.papers("revocation")
+        verified = agreements.verify_bundle(bundle, self._trust(), at=at, revocations=known)
+        document = verified.agreement
+        if (document.id, verified.digest) != (name, agreement_digest):
+            raise SluicegateError(Reason.INVALID_ARGUMENT, "the order is for another agreement than the exchange shows")
+        if document.provider != self._party or document.gateway != self._gateway:
+            raise SluicegateError(Reason.INVALID_ARGUMENT, "the agreement is not served by this department's gateway")
+        return verified
 
     def _fetch(self, grant: Grant, at: int) -> VerifiedAgreement:
         bundle = self._control_plane.agreement_bundle(grant.agreement)

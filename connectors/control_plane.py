@@ -55,6 +55,10 @@ class ControlPlane(Protocol):
         """Store the signed statement that an agreement's secret is gone."""
         ...
 
+    def report_reveal(self, agreement: str, revealed: Envelope) -> None:
+        """Store the signed statement that values of an agreement were opened."""
+        ...
+
     def watch(self) -> Iterator[Heartbeat]:
         """Heartbeats until the connection ends or fails. Closing the iterator ends the call."""
         ...

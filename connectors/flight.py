@@ -2,7 +2,7 @@
 
     GetFlightInfo(command = ticket)   schema, one endpoint a part, app_metadata {release, intent}
     DoGet(ticket of an endpoint)      the part's record batches
-    DoAction receipt | suspend | health
+    DoAction receipt | suspend | reveal | health
 
 Flight sends an exception's text and traceback to the client, and the text of a data error can quote a
 cell. So nothing but `REASON: fixed sentence [request id]` leaves here: every handler and every step of
@@ -37,6 +37,7 @@ MAX_ORDER = 32 * 1024  # an order is small, and anybody may send one
 ACTIONS = {
     "receipt": "body: a ticket; ends its transfer and returns the signed receipt",
     "suspend": "body: a signed order of the department's approver; stops an agreement",
+    "reveal": "body: an order signed by two of the department's approvers; what values stand for, sealed",
     "health": "no body; how the gateway stands, JSON",
 }
 # Nothing is said here that the status codes of gRPC could not say; the reason is in the text.
@@ -193,9 +194,9 @@ class FlightGateway(fl.FlightServerBase):  # type: ignore[misc]
         return list(ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
-        """`receipt`, `suspend` or `health`."""
+        """`receipt`, `suspend`, `reveal` or `health`."""
         with self._call(f"DoAction {action.type if action.type in ACTIONS else '?'}"):
-            most = MAX_ORDER if action.type == "suspend" else MAX_BODY
+            most = MAX_ORDER if action.type in ("suspend", "reveal") else MAX_BODY
             if action.body is not None and action.body.size > most:
                 raise SluicegateError(Reason.TOO_LARGE, f"the body of this action has at most {most} bytes")
             body = action.body.to_pybytes() if action.body is not None else b""
@@ -206,6 +207,8 @@ class FlightGateway(fl.FlightServerBase):  # type: ignore[misc]
             return self._gateway.receipt(body).to_bytes()
         if kind == "suspend":
             return json.dumps(self._gateway.suspend(body)).encode()
+        if kind == "reveal":
+            return self._gateway.reveal(body)
         if kind == "health":
             return json.dumps(self._gateway.health()).encode()
         raise SluicegateError(Reason.INVALID_ARGUMENT, f"no such action; there are {', '.join(ACTIONS)}")

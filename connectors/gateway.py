@@ -4,6 +4,7 @@
     stream(part ticket) verify -> a slot -> use up the part -> its rows
     receipt(ticket)     end the transfer, the signed receipt
     suspend(order)      the department's own approver stops an agreement, at once and without the exchange
+    reveal(order)       two of the department's approvers open single values, once the outbox says so
 
 `connectors.flight` puts it on the wire. Order matters in here: what must survive a crash is in the
 state before anybody is told of it.
@@ -33,6 +34,7 @@ from connectors.readiness import Readiness
 from connectors.refusing import Refusals
 from connectors.release import Release
 from connectors.releasing import Releasing, granted_parts
+from connectors.revealing import Revealing
 from connectors.serving import OpenTransfer, Serving
 from connectors.shelf import Shelf, Standing
 from connectors.sources import SourceSettings
@@ -194,6 +196,17 @@ class Gateway:
             ticks=ticks,
             stall_after=settings.stall_after,
             changed=self._wake.set,
+        )
+        self._revealing = Revealing(
+            party=settings.party,
+            admission=self._admission,
+            keyring=keyring,
+            state=state,
+            outbox=self._outbox,
+            key=signing_key,
+            keys=self._keys,
+            clock=clock,
+            entropy=entropy,
         )
         self._watchdog = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -372,12 +385,7 @@ class Gateway:
         Raises SIGNATURE_INVALID, KEY_UNTRUSTED, INVALID_ARGUMENT, or STATE_WRONG for a replayed order.
         """
         envelope = Envelope.from_bytes(raw)
-        keys = Keys(
-            self._trust(),
-            (*self._statements(), *self._state.papers("statement")),
-            self._state.papers("revocation"),
-        )
-        order = verify_order(envelope, self._settings.party, keys, self._clock())
+        order = verify_order(envelope, self._settings.party, self._keys(), self._clock())
         until = None if order.until is None else epoch(order.until)
         kept = self._state.suspend(order, envelope, at=epoch(order.at), until=until)
         log.warning("local order: agreement=%s lifted=%s until=%s", order.agreement, order.lifted, order.until)
@@ -386,6 +394,18 @@ class Gateway:
             for agreement_digest in self._state.agreement_digests(order.agreement):
                 self._destroy(order.agreement, agreement_digest, envelope)
         return {"agreement": order.agreement, "stopped": kept.stops(self._clock()), "until": order.until}
+
+    def reveal(self, raw: bytes) -> bytes:
+        """Open single values for two people of the department; sealed (`Revealing.reveal`)."""
+        return self._revealing.reveal(raw)
+
+    def _keys(self) -> Keys:
+        """The department's keys, by the papers at hand."""
+        return Keys(
+            self._trust(),
+            (*self._statements(), *self._state.papers("statement")),
+            self._state.papers("revocation"),
+        )
 
     def _destroy(self, agreement: str, agreement_digest: str, order: Envelope) -> None:
         """Destroy an agreement's secret, and state so to the ledger."""

@@ -9,7 +9,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 
 PaperKind = Literal["statement", "revocation"]
-ReportKind = Literal["intent", "receipt", "refusal", "destruction"]
+ReportKind = Literal["intent", "receipt", "refusal", "destruction", "revealed"]
 
 
 @dataclass(frozen=True, slots=True)

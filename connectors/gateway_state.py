@@ -67,6 +67,7 @@ CREATE TABLE IF NOT EXISTS outbox (
 CREATE TABLE IF NOT EXISTS suspensions (
     agreement TEXT PRIMARY KEY, envelope BLOB NOT NULL, at INTEGER NOT NULL, until INTEGER,
     lifted INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS reveals (order_digest TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS papers (
     digest TEXT PRIMARY KEY, kind TEXT NOT NULL, envelope BLOB NOT NULL) STRICT;
 """
@@ -114,6 +115,23 @@ class GatewayState(budget.Budgets):
             if db.execute(gone, (now, agreement_digest)).rowcount:
                 _post(db, agreement, "destruction", stated.to_bytes())
         self._truncate_log()
+
+    def demand_secret(self, agreement_digest: str) -> None:
+        """Raises AGREEMENT_NOT_LIVE for an agreement that has no secret: destroyed, or never drawn."""
+        if not self._rows("SELECT 1 FROM salts WHERE agreement_digest = ? AND salt IS NOT NULL", agreement_digest):
+            raise SluicegateError(Reason.AGREEMENT_NOT_LIVE, "the agreement has no secret; nothing can be opened")
+
+    def reveal(self, agreement_digest: str, agreement: str, order: Envelope, stated: Envelope) -> None:
+        """Use up an order to open values, and put what the gateway states of it into the outbox: durably, before
+        a value leaves. Raises STATE_WRONG for an order that was carried out, AGREEMENT_NOT_LIVE without a secret."""
+        with self._write() as db:
+            row = db.execute("SELECT salt FROM salts WHERE agreement_digest = ?", (agreement_digest,)).fetchone()
+            if row is None or row[0] is None:
+                raise SluicegateError(Reason.AGREEMENT_NOT_LIVE, "the agreement has no secret; nothing can be opened")
+            used = "INSERT OR IGNORE INTO reveals VALUES (?, ?)"
+            if not db.execute(used, (order.digest, self._clock())).rowcount:
+                raise SluicegateError(Reason.STATE_WRONG, "this order was carried out before; sign another")
+            _post(db, agreement, "revealed", stated.to_bytes())
 
     def keep_agreement(self, agreement: str, agreement_digest: str) -> None:
         """Remember which digest an agreement's name stands for."""

@@ -1,4 +1,4 @@
-"""An order of the department's own people to their gateway: stop an agreement, or serve it again."""
+"""Orders of the department's own people to their gateway: stop an agreement, serve it again, open values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,21 @@ def send(address: str, ca: str, order: Envelope, pair: ClientPair | None = None)
 
     Raises UNAVAILABLE when it cannot be reached, else the gateway's reason.
     """
+    answer: dict[str, object] = json.loads(_act("suspend", address, ca, order, pair))
+    return answer
+
+
+def reveal(address: str, ca: str, order: Envelope, pair: ClientPair | None = None) -> bytes:
+    """Send a `RevealOrder` that two people signed; the sealed answer. Otherwise as `send`."""
+    return _act("reveal", address, ca, order, pair)
+
+
+def _act(kind: str, address: str, ca: str, order: Envelope, pair: ClientPair | None) -> bytes:
     with connected(address, ca.encode() or None, pair) as client:
         try:
-            action = fl.Action("suspend", order.to_bytes())
+            action = fl.Action(kind, order.to_bytes())
             answers = list(client.do_action(action, fl.FlightCallOptions(timeout=TIMEOUT)))
         except (fl.FlightError, OSError) as error:
             raise told(error, address) from None
-    answer: dict[str, object] = json.loads(answers[0].body.to_pybytes())
-    return answer
+    body: bytes = answers[0].body.to_pybytes()
+    return body

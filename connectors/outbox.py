@@ -106,6 +106,8 @@ class Outbox:
             self._control_plane.report_intent(report.transfer, paper)
         elif report.kind == "destruction":
             self._control_plane.report_destruction(report.transfer, paper)
+        elif report.kind == "revealed":
+            self._control_plane.report_reveal(report.transfer, paper)
         else:
             self._control_plane.report_receipt(report.transfer, paper)
         return paper.digest

@@ -43,6 +43,8 @@ class Kind(StrEnum):
     KEY = "key"
     REVOCATION = "revocation"
     DESTRUCTION = "destruction"
+    REVEAL = "reveal"
+    REVEALED = "revealed"
 
     @property
     def typ(self) -> str:

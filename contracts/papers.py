@@ -88,6 +88,36 @@ class Destruction(_Document, frozen=True):
     at: str
 
 
+class RevealOrder(_Document, frozen=True):
+    """Kind REVEAL, signed by two approvers of the provider: open what these values of a field stand for. `field`
+    leaves under a technique that can be turned back. The answer is sealed to `answer_key`, an X25519 key (raw,
+    base64url) whose other half is with who asked, so that whoever gets hold of the order learns nothing."""
+
+    agreement: str
+    agreement_digest: str
+    gateway: str
+    field: str
+    values: tuple[str, ...]
+    reason: str
+    answer_key: str
+    at: str
+
+
+class Revealed(_Document, frozen=True):
+    """Kind REVEALED, signed by the gateway before a value leaves: by the order with that digest, `people` of the
+    provider had so many values of a field opened. Never a value, and of the reason only the digest."""
+
+    agreement: str
+    agreement_digest: str
+    gateway: str
+    field: str
+    count: int
+    people: tuple[str, ...]
+    reason_digest: str
+    order_digest: str
+    at: str
+
+
 class AgreementBundle(_Document, frozen=True):
     """Everything needed to check an agreement offline: the signed documents, the contract's bytes as
     published, the key statements and revocations of every party that signed."""

@@ -69,6 +69,12 @@ class GrpcControlPlane:
         message = ag.ReportKeyDestructionRequest(name=agreement, destruction=raw, request_id=_report_id(agreement, raw))
         self._connection.call(self._agreements.ReportKeyDestruction, message)
 
+    def report_reveal(self, agreement: str, revealed: Envelope) -> None:
+        """Put into the ledger that values of an agreement were opened."""
+        raw = revealed.to_bytes()
+        message = ag.ReportRevealRequest(name=agreement, revealed=raw, request_id=_report_id(agreement, raw))
+        self._connection.call(self._agreements.ReportReveal, message)
+
     def watch(self) -> Iterator[Heartbeat]:
         """Heartbeats until the stream ends."""
         message = ag.WatchAgreementsRequest(gateway=self._gateway)

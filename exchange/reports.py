@@ -21,6 +21,7 @@ from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError, Violation
 from contracts.instants import SKEW, epoch
 from contracts.receipt import Acknowledgement, Grant, Intent, Receipt
+from contracts.revealing import Revealed, verify_revealed
 from exchange import access, agreements, decisions, ledger, papers
 from exchange.hall import Hall
 from exchange.identity import Principal
@@ -168,6 +169,36 @@ def report_destruction(
             changed = replace(record, key_destruction=destruction.to_bytes())
             record = tx.replace(changed, expected_version=record.version)
         tx.remember(call, name)
+        return agreements.as_of(record, hall.clock())
+
+
+def report_reveal(hall: Hall, principal: Principal, call: Call | None, name: str, revealed: Envelope) -> Agreement:
+    """Keep that the gateway opens values of an agreement: who of the department, how many, of which field; for both
+    sides to see. The agreement may have ended. Role: gateway, of this agreement.
+
+    Raises NOT_FOUND, SIGNATURE_INVALID, KEY_UNTRUSTED, and RECEIPT_INVALID when it does not fit the agreement.
+    """
+    access.require(principal, access.GATEWAY)
+    papers.read(Revealed, revealed)
+    with hall.store.transaction() as tx:
+        record = tx.get(Agreement, name)
+        if record is None or record.gateway != f"parties/{principal.party}/gateways/{principal.subject}":
+            raise access.missing(name)
+        if tx.replay(call) is None:
+            paper = verify_revealed(revealed, agreements.verified(tx, hall, record), at=hall.clock())
+            detail = {
+                "revealed": revealed.digest,
+                "order": paper.order_digest,
+                "field": paper.field,
+                "count": paper.count,
+                "people": list(paper.people),
+                "reason": paper.reason_digest,
+            }
+            parties, actor = (record.provider, record.consumer), principal.name
+            ledger.append(
+                tx, hall, event="agreement.revealed", resource=name, parties=parties, actor=actor, detail=detail
+            )
+            tx.remember(call, name)
         return agreements.as_of(record, hall.clock())
 
 

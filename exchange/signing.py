@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ from contracts.canonical import digest_bytes
 from contracts.envelope import Envelope, Kind, SigningKey, countersign, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
+from contracts.papers import RevealOrder
 from contracts.receipt import Acknowledgement, Proof, Receipt
 from contracts.trust import Keys, Use
 from exchange import evidence, views
@@ -213,6 +215,28 @@ def acknowledgement(
         ),
         _requester_key(profile),
     )
+
+
+def reveal_order(
+    profile: Profile, found: views.Agreement, *, digest: str, field: str, values: Sequence[str], reason: str, key: str
+) -> Envelope:
+    """Ask our gateway to open values, the first of two signatures. `key`: what the answer is sealed to."""
+    order = RevealOrder(
+        agreement=found.name,
+        agreement_digest=digest,
+        gateway=last(found.gateway),
+        field=field,
+        values=tuple(values),
+        reason=reason,
+        answer_key=key,
+        at=_now(),
+    )
+    return sign(Kind.REVEAL, order, _own_key(profile))
+
+
+def reveal_countersigned(profile: Profile, order: Envelope) -> Envelope:
+    """The second signature under an order to open values."""
+    return countersign(Kind.REVEAL, order, _own_key(profile))
 
 
 def suspension(

@@ -88,6 +88,12 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
         call = replayable("ReportKeyDestruction", request)
         return convert.agreement(reports.report_destruction(self._hall, caller(), call, request.name, destruction))
 
+    def ReportReveal(self, request: pb.ReportRevealRequest, context: grpc.ServicerContext) -> pb.Agreement:
+        """The gateway opens values for its department."""
+        revealed = signed(request.revealed, "revealed")
+        call = replayable("ReportReveal", request)
+        return convert.agreement(reports.report_reveal(self._hall, caller(), call, request.name, revealed))
+
     def GetAgreementBundle(
         self, request: pb.GetAgreementBundleRequest, context: grpc.ServicerContext
     ) -> pb.AgreementBundle:

@@ -386,6 +386,36 @@ class ReportKeyDestructionRequest(_message.Message):
 Global___ReportKeyDestructionRequest: _TypeAlias = ReportKeyDestructionRequest  # noqa: Y015
 
 @_typing.final
+class ReportRevealRequest(_message.Message):
+    """Arguments of ReportReveal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REVEALED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """agreements/{agreement}."""
+    revealed: _builtins.bytes
+    """The document of kind REVEALED, signed by the gateway, canonical JSON. It holds no value."""
+    request_id: _builtins.str
+    """UUID4 that makes the call replayable."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        revealed: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "revealed", b"revealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRevealRequest: _TypeAlias = ReportRevealRequest  # noqa: Y015
+
+@_typing.final
 class GetAgreementBundleRequest(_message.Message):
     """Arguments of GetAgreementBundle."""
 

@@ -70,6 +70,11 @@ class AgreementServiceStub:
                 request_serializer=exchange_dot_v1_dot_agreement__pb2.ReportKeyDestructionRequest.SerializeToString,
                 response_deserializer=exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
                 _registered_method=True)
+        self.ReportReveal = channel.unary_unary(
+                '/exchange.v1.AgreementService/ReportReveal',
+                request_serializer=exchange_dot_v1_dot_agreement__pb2.ReportRevealRequest.SerializeToString,
+                response_deserializer=exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
+                _registered_method=True)
         self.GetAgreementBundle = channel.unary_unary(
                 '/exchange.v1.AgreementService/GetAgreementBundle',
                 request_serializer=exchange_dot_v1_dot_agreement__pb2.GetAgreementBundleRequest.SerializeToString,
@@ -135,6 +140,13 @@ class AgreementServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportReveal(self, request, context):
+        """ReportReveal says that the gateway opens values of an agreement for its department. Role: gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAgreementBundle(self, request, context):
         """GetAgreementBundle returns all signed documents behind an agreement, for offline verification.
         """
@@ -185,6 +197,11 @@ def add_AgreementServiceServicer_to_server(servicer, server):
             'ReportKeyDestruction': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportKeyDestruction,
                     request_deserializer=exchange_dot_v1_dot_agreement__pb2.ReportKeyDestructionRequest.FromString,
+                    response_serializer=exchange_dot_v1_dot_agreement__pb2.Agreement.SerializeToString,
+            ),
+            'ReportReveal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportReveal,
+                    request_deserializer=exchange_dot_v1_dot_agreement__pb2.ReportRevealRequest.FromString,
                     response_serializer=exchange_dot_v1_dot_agreement__pb2.Agreement.SerializeToString,
             ),
             'GetAgreementBundle': grpc.unary_unary_rpc_method_handler(
@@ -387,6 +404,33 @@ class AgreementService:
             target,
             '/exchange.v1.AgreementService/ReportKeyDestruction',
             exchange_dot_v1_dot_agreement__pb2.ReportKeyDestructionRequest.SerializeToString,
+            exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportReveal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/exchange.v1.AgreementService/ReportReveal',
+            exchange_dot_v1_dot_agreement__pb2.ReportRevealRequest.SerializeToString,
             exchange_dot_v1_dot_agreement__pb2.Agreement.FromString,
             options,
             channel_credentials,

@@ -47,6 +47,8 @@ class AgreementServiceStub:
     """TerminateAgreement ends an agreement for good. Provider or consumer."""
     ReportKeyDestruction: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.ReportKeyDestructionRequest, _agreement_pb2.Agreement]
     """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway."""
+    ReportReveal: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.ReportRevealRequest, _agreement_pb2.Agreement]
+    """ReportReveal says that the gateway opens values of an agreement for its department. Role: gateway."""
     GetAgreementBundle: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.GetAgreementBundleRequest, _agreement_pb2.AgreementBundle]
     """GetAgreementBundle returns all signed documents behind an agreement, for offline verification."""
     WatchAgreements: _grpc.UnaryStreamMultiCallable[_agreement_pb2.WatchAgreementsRequest, _agreement_pb2.WatchAgreementsResponse]
@@ -71,6 +73,8 @@ class AgreementServiceAsyncStub(AgreementServiceStub):
     """TerminateAgreement ends an agreement for good. Provider or consumer."""
     ReportKeyDestruction: _aio.UnaryUnaryMultiCallable[_agreement_pb2.ReportKeyDestructionRequest, _agreement_pb2.Agreement]  # type: ignore[assignment]
     """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway."""
+    ReportReveal: _aio.UnaryUnaryMultiCallable[_agreement_pb2.ReportRevealRequest, _agreement_pb2.Agreement]  # type: ignore[assignment]
+    """ReportReveal says that the gateway opens values of an agreement for its department. Role: gateway."""
     GetAgreementBundle: _aio.UnaryUnaryMultiCallable[_agreement_pb2.GetAgreementBundleRequest, _agreement_pb2.AgreementBundle]  # type: ignore[assignment]
     """GetAgreementBundle returns all signed documents behind an agreement, for offline verification."""
     WatchAgreements: _aio.UnaryStreamMultiCallable[_agreement_pb2.WatchAgreementsRequest, _agreement_pb2.WatchAgreementsResponse]  # type: ignore[assignment]
@@ -134,6 +138,14 @@ class AgreementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agreement_pb2.Agreement, _abc.Awaitable[_agreement_pb2.Agreement]]:
         """ReportKeyDestruction says that the gateway destroyed the keys of an agreement. Role: gateway."""
+
+    @_abc_1.abstractmethod
+    def ReportReveal(
+        self,
+        request: _agreement_pb2.ReportRevealRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agreement_pb2.Agreement, _abc.Awaitable[_agreement_pb2.Agreement]]:
+        """ReportReveal says that the gateway opens values of an agreement for its department. Role: gateway."""
 
     @_abc_1.abstractmethod
     def GetAgreementBundle(

@@ -91,6 +91,7 @@ class FakeExchange:
         self.grown: dict[tuple[int, int], list[bytes]] = {}
         self.entries: list[LedgerProof] = []
         self.destructions: dict[str, Envelope] = {}
+        self.revealed: list[Envelope] = []
         self.beats: queue.Queue[Heartbeat | None] = queue.Queue()
 
     def _called(self, name: str) -> None:
@@ -123,6 +124,10 @@ class FakeExchange:
     def report_destruction(self, agreement: str, destruction: Envelope) -> None:
         self._called("report_destruction")
         assert self.destructions.setdefault(agreement, destruction) == destruction
+
+    def report_reveal(self, agreement: str, revealed: Envelope) -> None:
+        self._called("report_reveal")
+        self.revealed.append(revealed)
 
     def watch(self) -> Iterator[Heartbeat]:
         self._called("watch")
