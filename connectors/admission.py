@@ -21,7 +21,7 @@ from connectors.gateway_state import GatewayState
 from contracts import agreement as agreements
 from contracts import envelope as envelopes
 from contracts import receipt as receipts
-from contracts.agreement import Agreement, Suspension, VerifiedAgreement
+from contracts.agreement import Agreement, AgreementBundle, Suspension, VerifiedAgreement
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, epoch
@@ -151,34 +151,42 @@ class Admission:
         self._verify_ticket(raw, verified, then)
         return grant
 
-    def agreed(self, name: str, agreement_digest: str) -> VerifiedAgreement:
-        """An agreement of this gateway, live or not: verified as of its last second if it has ended. Raises what
-        the bundle fails with, or INVALID_ARGUMENT for another gateway's."""
+    def served(self, name: str, agreement_digest: str) -> VerifiedAgreement:
+        """An agreement that this gateway served, whether it goes on or has ended, with its secret still there.
+
+        Its papers count as of when it was served first: a key that was revoked since ends the agreement, and does
+        not undo what left under it. Raises AGREEMENT_NOT_LIVE for one that was never served or whose secret is
+        gone, INVALID_ARGUMENT for one that is not this gateway's, or what the bundle fails with.
+        """
+        since = self._state.secret_since(agreement_digest)
         bundle = self._control_plane.agreement_bundle(name)
-        self._state.keep_papers("revocation", self._taken_back(bundle.revocations))
-        stated = read(Agreement, bundle.agreement)
-        at = min(self._clock(), epoch(stated.not_after) - 1)
-        known = self._state.papers("revocation")
-        verified = agreements.verify_bundle(bundle, self._trust(), at=at, revocations=known)
-        document = verified.agreement
-        if (document.id, verified.digest) != (name, agreement_digest):
-            raise SluicegateError(Reason.INVALID_ARGUMENT, "the order is for another agreement than the exchange shows")
-        if document.provider != self._party or document.gateway != self._gateway:
-            raise SluicegateError(Reason.INVALID_ARGUMENT, "the agreement is not served by this department's gateway")
-        return verified
+        at = min(self._clock(), epoch(read(Agreement, bundle.agreement).not_after) - 1)
+        return self._verified(bundle, name, agreement_digest, at, Reason.INVALID_ARGUMENT, existed_by=since)
 
     def _fetch(self, grant: Grant, at: int) -> VerifiedAgreement:
         bundle = self._control_plane.agreement_bundle(grant.agreement)
+        return self._verified(bundle, grant.agreement, grant.agreement_digest, at, Reason.GRANT_INVALID)
+
+    def _verified(
+        self,
+        bundle: AgreementBundle,
+        name: str,
+        agreement_digest: str,
+        at: int,
+        otherwise: Reason,
+        existed_by: int | None = None,
+    ) -> VerifiedAgreement:
+        """The agreement of that name and digest, of this department and gateway; raises `otherwise` if it is not."""
         # What the department took back stays taken back, whatever the exchange shows today; it counts from
         # the first time that it is shown, also with an agreement that fails because of it.
         self._state.keep_papers("revocation", self._taken_back(bundle.revocations))
         known = self._state.papers("revocation")
-        verified = agreements.verify_bundle(bundle, self._trust(), at=at, revocations=known)
+        verified = agreements.verify_bundle(bundle, self._trust(), at=at, existed_by=existed_by, revocations=known)
         document = verified.agreement
-        if document.id != grant.agreement or verified.digest != grant.agreement_digest:
-            raise SluicegateError(Reason.GRANT_INVALID, "the grant is for another agreement than the exchange shows")
+        if document.id != name or verified.digest != agreement_digest:
+            raise SluicegateError(otherwise, "the exchange shows another agreement than was named")
         if document.provider != self._party or document.gateway != self._gateway:
-            raise SluicegateError(Reason.GRANT_INVALID, "the agreement is not served by this department's gateway")
+            raise SluicegateError(otherwise, "the agreement is not served by this department's gateway")
         own = [paper for paper in bundle.statements if paper.payload.get("party") == self._party]
         self._state.keep_papers("statement", own)
         self._state.keep_agreement(document.id, verified.digest)

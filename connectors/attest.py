@@ -13,7 +13,7 @@ from contracts.instants import rfc3339
 from contracts.plan import Plan
 from contracts.policy.engine import Decision
 from contracts.receipt import Aggregated, Grant, Intent, PartDigest, Receipt
-from contracts.revealing import Revealed, Signed
+from contracts.revealing import Revealed, SignedOrder
 
 
 def intent(grant: Grant, plan: Plan, release: Release, *, now: int) -> Intent:
@@ -93,17 +93,16 @@ def destruction(
     return sign(Kind.DESTRUCTION, stated, key)
 
 
-def revealed(ordered: Signed, order: Envelope, key: SigningKey, *, now: int) -> Envelope:
+def revealed(ordered: SignedOrder, order: Envelope, gateway: str, key: SigningKey, *, now: int) -> Envelope:
     """The signed statement that values are opened by an order. Made and stored before one leaves."""
     asked = ordered.order
     stated = Revealed(
         agreement=asked.agreement,
         agreement_digest=asked.agreement_digest,
-        gateway=asked.gateway,
+        gateway=gateway,
         field=asked.field,
         count=len(asked.values),
         people=ordered.people,
-        reason_digest=ordered.reason_digest,
         order_digest=order.digest,
         at=rfc3339(now),
     )

@@ -4,7 +4,7 @@
     stream(part ticket) verify -> a slot -> use up the part -> its rows
     receipt(ticket)     end the transfer, the signed receipt
     suspend(order)      the department's own approver stops an agreement, at once and without the exchange
-    reveal(order)       two of the department's approvers open single values, once the outbox says so
+    reveal(order)       two of the department's approvers open single values, once the ledger was told
 
 `connectors.flight` puts it on the wire. Order matters in here: what must survive a crash is in the
 state before anybody is told of it.
@@ -199,6 +199,7 @@ class Gateway:
         )
         self._revealing = Revealing(
             party=settings.party,
+            readiness=self._readiness,
             admission=self._admission,
             keyring=keyring,
             state=state,

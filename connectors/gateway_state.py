@@ -1,9 +1,10 @@
 """What a gateway must not forget: one SQLite file, synced before the first row leaves.
 
 Grants used per part, the salts of agreements (erasable), releases, intents, receipts, the outbox of
-reports, what aggregates have cost, the last checkpoint, local suspensions and the department's own key
-papers. Every change is one transaction with `synchronous = FULL`, so that what was promised before a
-`kill -9` or a power cut is still there after it. One process at a time: the file is locked while it is open.
+reports, what aggregates have cost, the last checkpoint, local suspensions, orders to open values and the
+department's own key papers. Every change is one transaction with `synchronous = FULL`, so that what was
+promised before a `kill -9` or a power cut is still there after it. One process at a time: the file is locked
+while it is open.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ CREATE TABLE IF NOT EXISTS outbox (
 CREATE TABLE IF NOT EXISTS suspensions (
     agreement TEXT PRIMARY KEY, envelope BLOB NOT NULL, at INTEGER NOT NULL, until INTEGER,
     lifted INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS reveals (order_digest TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS reveals (
+    order_digest TEXT PRIMARY KEY, envelope BLOB NOT NULL, stated TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0,
+    opened INTEGER) STRICT;
 CREATE TABLE IF NOT EXISTS papers (
     digest TEXT PRIMARY KEY, kind TEXT NOT NULL, envelope BLOB NOT NULL) STRICT;
 """
@@ -116,22 +119,37 @@ class GatewayState(budget.Budgets):
                 _post(db, agreement, "destruction", stated.to_bytes())
         self._truncate_log()
 
-    def demand_secret(self, agreement_digest: str) -> None:
-        """Raises AGREEMENT_NOT_LIVE for an agreement that has no secret: destroyed, or never drawn."""
-        if not self._rows("SELECT 1 FROM salts WHERE agreement_digest = ? AND salt IS NOT NULL", agreement_digest):
-            raise SluicegateError(Reason.AGREEMENT_NOT_LIVE, "the agreement has no secret; nothing can be opened")
+    def secret_since(self, agreement_digest: str) -> int:
+        """When the agreement's secret was drawn, by whoever verified it then. Raises AGREEMENT_NOT_LIVE when it has
+        none: destroyed, or never drawn."""
+        query = "SELECT created FROM salts WHERE agreement_digest = ? AND salt IS NOT NULL"
+        for (created,) in self._rows(query, agreement_digest):
+            return int(created)
+        raise SluicegateError(Reason.AGREEMENT_NOT_LIVE, "the agreement has no secret; nothing can be opened")
 
-    def reveal(self, agreement_digest: str, agreement: str, order: Envelope, stated: Envelope) -> None:
-        """Use up an order to open values, and put what the gateway states of it into the outbox: durably, before
-        a value leaves. Raises STATE_WRONG for an order that was carried out, AGREEMENT_NOT_LIVE without a secret."""
+    # Orders to open values: kept for the department, each answered once.
+
+    def state_reveal(self, agreement: str, order: Envelope, stated: Envelope) -> None:
+        """Keep an order to open values, and put what the gateway states of it into the outbox. An order that is
+        sent again stays as it was."""
         with self._write() as db:
-            row = db.execute("SELECT salt FROM salts WHERE agreement_digest = ?", (agreement_digest,)).fetchone()
-            if row is None or row[0] is None:
-                raise SluicegateError(Reason.AGREEMENT_NOT_LIVE, "the agreement has no secret; nothing can be opened")
-            used = "INSERT OR IGNORE INTO reveals VALUES (?, ?)"
-            if not db.execute(used, (order.digest, self._clock())).rowcount:
+            row = (order.digest, order.to_bytes(), stated.digest)
+            fresh = "INSERT OR IGNORE INTO reveals (order_digest, envelope, stated) VALUES (?, ?, ?)"
+            if db.execute(fresh, row).rowcount:
+                _post(db, agreement, "revealed", stated.to_bytes())
+
+    def use_reveal(self, agreement_digest: str, order: Envelope) -> None:
+        """Use up an order, the last thing before it is answered. Raises STATE_WRONG for one that was answered,
+        UNAVAILABLE while the exchange has not taken what was stated, AGREEMENT_NOT_LIVE when the secret is gone."""
+        with self._write() as db:
+            self.secret_since(agreement_digest)
+            query = "SELECT told, opened FROM reveals WHERE order_digest = ?"
+            told, opened = db.execute(query, (order.digest,)).fetchone()
+            if opened is not None:
                 raise SluicegateError(Reason.STATE_WRONG, "this order was carried out before; sign another")
-            _post(db, agreement, "revealed", stated.to_bytes())
+            if not told:
+                raise SluicegateError(Reason.UNAVAILABLE, "the ledger has not been told of this order yet")
+            db.execute("UPDATE reveals SET opened = ? WHERE order_digest = ?", (self._clock(), order.digest))
 
     def keep_agreement(self, agreement: str, agreement_digest: str) -> None:
         """Remember which digest an agreement's name stands for."""
@@ -346,6 +364,8 @@ class GatewayState(budget.Budgets):
             db.execute("INSERT OR IGNORE INTO unproved VALUES (?, ?, ?, ?, ?)", row)
             if report.kind == "intent":
                 db.execute("UPDATE transfers SET intent_reported = 1 WHERE transfer = ?", (report.transfer,))
+            elif report.kind == "revealed":
+                db.execute("UPDATE reveals SET told = 1 WHERE stated = ?", (mark,))
 
     def unproved(self, limit: int = 100) -> list[Delivered]:
         """The oldest reports that the exchange took and that no proof puts into its ledger yet."""

@@ -19,7 +19,7 @@ from contracts.model import Contract, Field, Identifiability, Purpose, SharingCl
 from contracts.odcs import LoadedContract
 from contracts.odcs_fields import KINDS
 from contracts.standard import Standard
-from contracts.techniques import Hmac
+from contracts.techniques import AesSiv, Ff1, Hmac
 
 
 def check(raw: bytes, *, name: str = "contract", standard: Standard | None = None) -> LoadedContract:
@@ -74,6 +74,7 @@ def _purpose(contract: Contract, id: str, purpose: Purpose, standard: Standard) 
     for name in purpose.fields:
         if (field := contract.field(name)) is not None:
             yield from _mask(contract, purpose, field, path)
+            yield from _opened(contract, id, field, purpose)
     if purpose.effectiveness is not None:
         declared = purpose.effectiveness.quasi_identifiers
         yield from _declared(contract, purpose, declared, path, standard)
@@ -98,6 +99,16 @@ def _mask(contract: Contract, purpose: Purpose, field: Field, path: str) -> Iter
     if time is not None and time.logical_type not in ("date", "timestamp"):
         message = f"a period needs a date or a timestamp; {time.name} is {time.logical_type}"
         yield Violation(f"{path}.fields.{field.name}.period.field", message, code="PERIOD_UNFIT")
+
+
+def _opened(contract: Contract, id: str, field: Field, purpose: Purpose) -> Iterator[Violation]:
+    """What can be turned back can be opened, which takes two people of two levels: an agreement keeps its contract
+    for good, so who forgot to name them could never open a value of it."""
+    mask, role = purpose.fields[field.name], contract.role(id)
+    if isinstance(mask, AesSiv | Ff1) and (role is None or not role.both_levels(role.approvers)):
+        message = f"{mask.id} can be turned back, and {id} does not name two people, one of each level, to order it"
+        hint = f"name firstLevelApprovers and secondLevelApprovers of the role {id!r}"
+        yield Violation("roles", message, hint, code="REVERSIBLE_WITHOUT_LEVELS")
 
 
 def _declared(

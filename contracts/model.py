@@ -6,7 +6,7 @@ follow the five `sluicegate` properties of the document, in its own words (camel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -223,6 +223,14 @@ class AccessRole(_Value, frozen=True, kw_only=True):
     def approvers(self) -> tuple[str, ...]:
         """Everyone who may approve, first level first."""
         return (*self.first_level_approvers, *self.second_level_approvers)
+
+    def both_levels(self, people: Collection[str]) -> bool:
+        """Whether one of these people is a first- and another one a second-level approver; one person may be
+        written in two ways."""
+        first, second = (
+            set(level) & set(people) for level in (self.first_level_approvers, self.second_level_approvers)
+        )
+        return bool(first and second) and len({name.casefold() for name in first | second}) > 1
 
 
 class Contract(_Value, frozen=True, kw_only=True):

@@ -89,13 +89,12 @@ class Destruction(_Document, frozen=True):
 
 
 class RevealOrder(_Document, frozen=True):
-    """Kind REVEAL, signed by two approvers of the provider: open what these values of a field stand for. `field`
-    leaves under a technique that can be turned back. The answer is sealed to `answer_key`, an X25519 key (raw,
-    base64url) whose other half is with who asked, so that whoever gets hold of the order learns nothing."""
+    """Kind REVEAL, signed by two approvers of the provider, one of each level: open what these values of a field
+    stand for. `field` leaves under a technique that can be turned back. The answer is sealed to `answer_key`, an
+    X25519 key (raw, base64url) whose other half is with who asked: whoever gets hold of the order learns nothing."""
 
     agreement: str
     agreement_digest: str
-    gateway: str
     field: str
     values: tuple[str, ...]
     reason: str
@@ -105,7 +104,8 @@ class RevealOrder(_Document, frozen=True):
 
 class Revealed(_Document, frozen=True):
     """Kind REVEALED, signed by the gateway before a value leaves: by the order with that digest, `people` of the
-    provider had so many values of a field opened. Never a value, and of the reason only the digest."""
+    provider have so many values of a field opened. Never a value nor the reason: both are in the order, which the
+    digest holds its department to."""
 
     agreement: str
     agreement_digest: str
@@ -113,7 +113,6 @@ class Revealed(_Document, frozen=True):
     field: str
     count: int
     people: tuple[str, ...]
-    reason_digest: str
     order_digest: str
     at: str
 

@@ -192,7 +192,6 @@ def report_reveal(hall: Hall, principal: Principal, call: Call | None, name: str
                 "field": paper.field,
                 "count": paper.count,
                 "people": list(paper.people),
-                "reason": paper.reason_digest,
             }
             parties, actor = (record.provider, record.consumer), principal.name
             ledger.append(

@@ -5,27 +5,30 @@ The order is a file that the two hand on; beside it, with who asked alone, lies 
 
 from __future__ import annotations
 
-import base64
-import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from contracts.envelope import Envelope
+from contracts.agreement import Agreement, verify_bundle
+from contracts.envelope import MAX_BYTES, Envelope
 from contracts.errors import Reason, SluicegateError
+from contracts.instants import epoch
 from contracts.papers import RevealOrder
-from contracts.trust import Keys, read
+from contracts.revealing import PEOPLE, colleagues, technique_of
+from contracts.trust import read
 from exchange import evidence, signing
-from exchange.config import check_private
+from exchange.config import check_private, demand_vacant, write_private_file
 from exchange.names import last, owner
-from exchange.stopping import Place
+from exchange.stopping import Place, certified_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exchange.client import Exchange
+    from exchange.config import Profile
 
 
 def key_of(order: Path) -> Path:
@@ -33,31 +36,58 @@ def key_of(order: Path) -> Path:
     return order.with_name(order.name + ".key")
 
 
-def ask(exchange: Exchange, agreement: str, out: Path, *, field: str, values: Sequence[str], reason: str) -> Envelope:
-    """Write an order with the caller's signature, and its key (0600) beside it. Nothing is opened yet.
+def ask(
+    exchange: Exchange,
+    agreement: str,
+    out: Path,
+    *,
+    field: str,
+    values: Sequence[str],
+    reason: str,
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Write an order with the caller's signature, and its key beside it, both 0600; who may sign beside the caller.
+    Nothing is opened yet.
 
-    Raises ROLE_MISSING for an agreement about another party's data, ALREADY_EXISTS for a key that is there."""
-    found = exchange.agreement(agreement)
-    _demand_ours(exchange, owner(found.dataset), found.name)
+    What the gateway would refuse is refused here, as far as it can be told: raises ROLE_MISSING for an agreement
+    about another party's data, POLICY_REFUSED for who may not order it, INVALID_ARGUMENT, and SINK_FAILED for a
+    file that is there.
+    """
+    demand_vacant(out, key_of(out), overwrite=overwrite)
+    profile, papers = exchange.profile, exchange.bundle(agreement)
+    stated = read(Agreement, papers.agreement)
+    _demand_ours(profile, stated.provider, stated.id)
+    begun, at = epoch(stated.not_before), min(int(time.time()), epoch(stated.not_after) - 1)
+    found = verify_bundle(papers, evidence.trust_of(profile), at=at, existed_by=begun)
+    technique_of(field, found)
+    others = colleagues(profile.subject, found)
     private = X25519PrivateKey.generate()
-    public = base64.urlsafe_b64encode(private.public_key().public_bytes_raw()).decode().rstrip("=")
-    digest = exchange.bundle(found.name).agreement.digest
-    order = signing.reveal_order(
-        exchange.profile, found, digest=digest, field=field, values=values, reason=reason, key=public
-    )
+    key = private.public_key().public_bytes_raw()
+    order = signing.reveal_order(profile, found, field=field, values=values, reason=reason, key=key)
+    write_private_file(key_of(out), private.private_bytes_raw())
+    write_private_file(out, order.to_bytes())
+    return others
+
+
+def read_order(path: Path) -> tuple[Envelope, RevealOrder]:
+    """The order in a file; nothing is verified. Raises INVALID_ARGUMENT for a file that cannot be read,
+    SIGNATURE_INVALID or TOO_LARGE for no order."""
     try:
-        handle = os.open(key_of(out), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        told = f"{key_of(out)} is there; it opens the answer to another order"
-        raise SluicegateError(Reason.ALREADY_EXISTS, told, remedy="choose another place") from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(private.private_bytes_raw())
-    out.write_bytes(order.to_bytes())
-    return order
+        with path.open("rb") as file:
+            envelope = Envelope.from_bytes(file.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise SluicegateError(Reason.INVALID_ARGUMENT, f"cannot read {path}: {error.strerror}") from None
+    return envelope, read(RevealOrder, envelope)
+
+
+def countersign(profile: Profile, envelope: Envelope, out: Path) -> None:
+    """Write an order, as it was read and shown, with the caller's signature added."""
+    write_private_file(out, signing.reveal_countersigned(profile, envelope).to_bytes())
 
 
 def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[RevealOrder, tuple[str, ...]]:
-    """Send an order that two people signed to our gateway; what its values stand for. Each order is good once.
+    """Send an order that two people signed to our gateway; what its values stand for. Each order is good once; then
+    its key is removed.
 
     Raises what the gateway refuses it for, KEY_UNTRUSTED for a gateway that our department did not certify,
     UNAVAILABLE for one that cannot be reached, DATA_INVALID for an answer that is not ours.
@@ -65,8 +95,10 @@ def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[
     from connectors import orders
     from connectors.sealing import unseal
 
-    envelope = Envelope.from_bytes(path.read_bytes())
-    order = read(RevealOrder, envelope)
+    envelope, order = read_order(path)
+    if len(envelope.signatures) != PEOPLE:
+        told = f"{PEOPLE} people sign an order; this one has {len(envelope.signatures)} signatures"
+        raise SluicegateError(Reason.SIGNATURE_INVALID, told, remedy=f"a colleague signs it: reveal sign {path}")
     check_private(key_of(path), folder_shared=True)
     private = X25519PrivateKey.from_private_bytes(key_of(path).read_bytes())
     where = place or _certified(exchange, order)
@@ -77,17 +109,16 @@ def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[
 
 
 def _certified(exchange: Exchange, order: RevealOrder) -> Place:
-    profile, found = exchange.profile, exchange.agreement(order.agreement)
-    _demand_ours(exchange, owner(found.dataset), found.name)
-    gateway, papers = exchange.gateway(found.gateway), exchange.bundle(found.name)
-    keys = Keys(evidence.trust_of(profile), papers.statements, papers.revocations)
-    if not signing.gateway_certified(profile, keys, profile.party, last(found.gateway), gateway.ca_certificate):
-        told = f"the exchange names another TLS certificate for {order.gateway} than your department certified"
+    found = exchange.agreement(order.agreement)
+    _demand_ours(exchange.profile, owner(found.dataset), found.name)
+    where = certified_place(exchange, found)
+    if where is None:
+        told = f"the exchange names another TLS certificate for {last(found.gateway)} than your department certified"
         raise SluicegateError(Reason.KEY_UNTRUSTED, told, remedy="nothing was sent; ask your admin")
-    return Place(gateway.address, gateway.ca_certificate)
+    return where
 
 
-def _demand_ours(exchange: Exchange, provider: str, name: str) -> None:
-    if provider != exchange.profile.party:
+def _demand_ours(profile: Profile, provider: str, name: str) -> None:
+    if provider != profile.party:
         told = f"only the department that provides the data of {name} opens values of it"
         raise SluicegateError(Reason.ROLE_MISSING, told)

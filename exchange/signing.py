@@ -31,6 +31,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.papers import RevealOrder
 from contracts.receipt import Acknowledgement, Proof, Receipt
+from contracts.revealing import demand_terms
 from contracts.trust import Keys, Use
 from exchange import evidence, views
 from exchange.config import Profile, read_key, read_pair
@@ -218,19 +219,19 @@ def acknowledgement(
 
 
 def reveal_order(
-    profile: Profile, found: views.Agreement, *, digest: str, field: str, values: Sequence[str], reason: str, key: str
+    profile: Profile, found: VerifiedAgreement, *, field: str, values: Sequence[str], reason: str, key: bytes
 ) -> Envelope:
     """Ask our gateway to open values, the first of two signatures. `key`: what the answer is sealed to."""
     order = RevealOrder(
-        agreement=found.name,
-        agreement_digest=digest,
-        gateway=last(found.gateway),
+        agreement=found.agreement.id,
+        agreement_digest=found.digest,
         field=field,
         values=tuple(values),
         reason=reason,
-        answer_key=key,
+        answer_key=base64.urlsafe_b64encode(key).decode().rstrip("="),
         at=_now(),
     )
+    demand_terms(order)
     return sign(Kind.REVEAL, order, _own_key(profile))
 
 

@@ -15,6 +15,7 @@ from exchange import evidence, signing
 from exchange.names import full, last, owner
 
 if TYPE_CHECKING:
+    from exchange import views
     from exchange.client import Exchange
     from exchange.config import Profile
 
@@ -63,13 +64,20 @@ def tell_gateway(
     found = exchange.agreement(agreement)
     if owner(found.dataset) != exchange.profile.party:
         return None
-    profile, name = exchange.profile, last(found.gateway)
-    gateway, papers = exchange.gateway(found.gateway), exchange.bundle(found.name)
-    keys = Keys(evidence.trust_of(profile), papers.statements, papers.revocations)
-    if not signing.gateway_certified(profile, keys, profile.party, name, gateway.ca_certificate):
+    name, place = last(found.gateway), certified_place(exchange, found)
+    if place is None:
         return Told(name, reached=False, certified=False)
-    place = Place(gateway.address, gateway.ca_certificate)
-    return _send(profile, found.name, place, name, reason=reason, until=until, lifted=lifted)
+    return _send(exchange.profile, found.name, place, name, reason=reason, until=until, lifted=lifted)
+
+
+def certified_place(exchange: Exchange, agreement: views.Agreement) -> Place | None:
+    """Where our gateway of an agreement is by the exchange's word; None unless our department certified what is
+    there."""
+    profile = exchange.profile
+    gateway, papers = exchange.gateway(agreement.gateway), exchange.bundle(agreement.name)
+    keys = Keys(evidence.trust_of(profile), papers.statements, papers.revocations)
+    name, ca = last(agreement.gateway), gateway.ca_certificate
+    return Place(gateway.address, ca) if signing.gateway_certified(profile, keys, profile.party, name, ca) else None
 
 
 def _send(

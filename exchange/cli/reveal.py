@@ -27,23 +27,21 @@ def reveal_ask(
     name: Name,
     field: Annotated[str, typer.Option(help="The field; its mask can be turned back.")],
     value: Annotated[list[str], typer.Option(help="A value as it was sent; at most ten. Repeatable.")],
-    reason: Annotated[str, typer.Option(help="Why; both signers and the gateway see it, the ledger its digest.")],
+    reason: Annotated[str, typer.Option(help="Why; the order keeps it, the ledger only holds you to it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the order.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Sign an order to open values; a colleague signs too.
+    """Sign an order to open values; a colleague of the other level signs too.
 
     Beside it lies FILE.key, which alone reads the answer: keep it, and hand on only the order. It is good for an
     hour, and once.
     """
     from exchange import revealing
-    from exchange.config import demand_vacant
 
-    demand_vacant(out, overwrite=overwrite)
     with state(context).connect() as exchange:
-        revealing.ask(exchange, name, out, field=field, values=value, reason=reason)
+        others = revealing.ask(exchange, name, out, field=field, values=value, reason=reason, overwrite=overwrite)
     say(str(out))
-    note(f"hand {out} to a colleague who signs too: sluicegate reveal sign {out}")
+    note(f"hand {out} to {' or '.join(others)}, who signs too: sluicegate reveal sign {out}")
 
 
 @reveal_app.command("sign")
@@ -53,19 +51,15 @@ def reveal_sign(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Countersign a colleague's order: shows it, then asks."""
-    from contracts.envelope import Envelope
-    from contracts.papers import RevealOrder
-    from contracts.trust import read
-    from exchange import signing
+    from exchange import revealing
 
-    envelope = Envelope.from_bytes(file.read_bytes())
-    order = read(RevealOrder, envelope)
+    envelope, order = revealing.read_order(file)
     shown = {"field": order.field, "values": list(order.values), "reason": order.reason, "dated": order.at}
     facts(Form.TABLE, shown, title=order.agreement)
     if not yes:
         typer.confirm("have these values opened?", abort=True, err=True)
-    file.write_bytes(signing.reveal_countersigned(state(context).profile(), envelope).to_bytes())
-    say(str(file))
+    revealing.countersign(state(context).profile(), envelope, file)
+    note(f"signed; who asked reads the answer: sluicegate reveal open {file}")
 
 
 @reveal_app.command("open")
@@ -76,9 +70,9 @@ def reveal_open(
     ca: Authority = None,
     output: Output = Form.TABLE,
 ) -> None:
-    """Have the gateway open the values; both sides see that.
+    """Have your gateway open the values, and show them here.
 
-    Who opened how many values of which field stands in the ledger (agreement.revealed), never a value.
+    Both sides see in the ledger who opened how many values of which field (agreement.revealed), never a value.
     """
     from exchange import revealing
 

@@ -52,7 +52,6 @@ def stated(town: Town, deal: str, signer: str = "", **changed: Any) -> Envelope:
         field="citizen_id",
         count=2,
         people=(papers.DPO, papers.STEWARD),
-        reason_digest="sha256:" + "6" * 64,
         order_digest=ORDER,
         at=rfc3339(town.now),
     )
