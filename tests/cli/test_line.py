@@ -57,6 +57,7 @@ PROMISED = [
     "gateway",
     "trust",
     "cancel",
+    "reveal",
 ]
 
 
