@@ -31,7 +31,12 @@ EVERYBODY = (
             "auditor@cdo.example": ("auditor",),
         },
     ),
-    Founder("registry-office", PartyKind.DEPARTMENT, {"keeper@registry.example": ("steward", "admin")}, REGISTRY),
+    Founder(
+        "registry-office",
+        PartyKind.DEPARTMENT,
+        {"keeper@registry.example": ("steward", "admin"), "deputy@registry.example": ("dpo",)},
+        REGISTRY,
+    ),
     Founder("archive-office", PartyKind.DEPARTMENT, {"archivist@archive.example": ("steward", "admin")}, ARCHIVE),
     Founder("harbour-analytics", PartyKind.COMPANY, {"analyst@harbour.example": ("requester", "admin")}),
     Founder("metro-lines", PartyKind.COMPANY, {"planner@metro.example": ("requester", "admin")}),

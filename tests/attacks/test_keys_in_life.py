@@ -23,7 +23,6 @@ from typing import Any
 
 import msgspec
 import polars as pl
-import pyarrow.flight as fl
 import pytest
 
 from connectors.gateway_state import GatewayState
@@ -131,15 +130,7 @@ class Life:
 
     def restart(self) -> None:
         """Start the gateway again, and wait until it heard of the exchange."""
-        self.city.start(GATEWAY)
-        found = self.city.exchange("dpo").gateway(GATEWAY)
-
-        def serving() -> bool:
-            with fl.FlightClient(found.address, tls_root_certs=found.ca_certificate.encode()) as client:
-                (told,) = client.do_action(fl.Action("health", b""))
-                return bool(json.loads(told.body.to_pybytes())["serving"])
-
-        eventually(serving, "the gateway serves")
+        self.city.start_gateway(GATEWAY, "dpo")
 
 
 @pytest.fixture(scope="module")

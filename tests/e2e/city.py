@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.flight as fl
 import tomli_w
 
 from contracts import odcs
@@ -159,6 +160,18 @@ class City:
         if name == "exchange":
             for connection in self._open.values():
                 eventually(lambda found=connection: _answers(found), f"{connection!r} is connected again")
+
+    def start_gateway(self, name: str, profile: str) -> None:
+        """Start a gateway again, and wait until it heard of the exchange, which tells `profile` where it is."""
+        self.start(name)
+        found = self.exchange(profile).gateway(name)
+
+        def serving() -> bool:
+            with fl.FlightClient(found.address, tls_root_certs=found.ca_certificate.encode()) as client:
+                (told,) = client.do_action(fl.Action("health", b""))
+                return bool(json.loads(told.body.to_pybytes())["serving"])
+
+        eventually(serving, "the gateway serves")
 
     # --- looking
 
