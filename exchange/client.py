@@ -185,7 +185,13 @@ class Exchange(Calls):
         if not heard.reached:
             told = f"the gateway {heard.gateway} cannot be reached: no key was destroyed, and the agreement goes on"
             raise SluicegateError(Reason.UNAVAILABLE, told, remedy="start the gateway, then try again")
-        found, end = self.terminate_agreement(name, reason=reason), time.monotonic() + seconds
+        try:
+            found = self.terminate_agreement(name, reason=reason)
+        except SluicegateError as error:
+            if error.reason is not Reason.STATE_WRONG:
+                raise
+            found = self.agreement(name)  # it had ended before, with its keys alive
+        end = time.monotonic() + seconds
         while not found.keys_destroyed and time.monotonic() < end:
             time.sleep(0.2)
             found = self.agreement(name)

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from exchange.client import Exchange
     from exchange.config import Profile
 
+# A gateway tells nobody more than the reason; here is what to do about an order.
+REMEDIES = {
+    Reason.AGREEMENT_NOT_LIVE: "its keys are destroyed, or nothing left under it: nothing can be opened any more",
+    Reason.STATE_WRONG: "the order was answered before, or is older than an hour: ask again",
+    Reason.DATA_INVALID: "one of the values is none that left in this field under this agreement",
+    Reason.POLICY_REFUSED: "a first- and a second-level approver sign, as the agreement's contract names them",
+    Reason.SIGNATURE_INVALID: "two different people sign, and nothing is changed in between: ask again",
+    Reason.UNAVAILABLE: "send the same order again within its hour",
+    Reason.INTERNAL: "the ledger may not have been told: send the same order again within its hour",
+}
+
 
 def key_of(order: Path) -> Path:
     """Where the key of an order's answer lies: with who asked, and nobody else."""
@@ -102,7 +113,11 @@ def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[
     check_private(key_of(path), folder_shared=True)
     private = X25519PrivateKey.from_private_bytes(key_of(path).read_bytes())
     where = place or _certified(exchange, order)
-    sealed = orders.reveal(where.address, where.ca, envelope, signing.gateway_pair(exchange.profile))
+    try:
+        sealed = orders.reveal(where.address, where.ca, envelope, signing.gateway_pair(exchange.profile))
+    except SluicegateError as error:
+        error.remedy = REMEDIES.get(error.reason, error.remedy)
+        raise
     values = msgspec.json.decode(unseal(sealed, private, order=envelope.digest), type=tuple[str, ...])
     key_of(path).unlink()  # it has opened what it was for
     return order, values

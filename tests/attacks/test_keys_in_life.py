@@ -315,6 +315,31 @@ def test_a_lost_master_key_comes_back_from_a_backup_or_not_at_all(life: Life) ->
     assert life.verify(life.out / "mastered.parquet.receipt.json")
 
 
+def test_single_values_are_opened_until_the_keys_are_destroyed(life: Life) -> None:
+    """By the page's own commands, though the agreement has ended; and by nobody once its keys are gone."""
+    document = (CONTRACTS / "cases.odcs.yaml").read_text().replace("registry-office", "health-bureau")
+    document = document.replace("keeper@registry", "steward@health").replace("deputy@registry", "dpo@health")
+    numbers = range(1, ROWS)
+    columns = {"case_no": "CASE-{:06d}", "card_no": "{:08d}", "file_no": "F{:05d}"}
+    source = pl.DataFrame({name: [text.format(n * 7919 % 99_991) for n in numbers] for name, text in columns.items()})
+    source.with_columns(district=pl.lit("north")).write_parquet(path := life.out.parent / "cases.parquet")
+    life.city.publish("steward", document.encode(), path, gateway=GATEWAY)
+    agreement = life.city.agree("planner", "health-bureau/cases", "follow-up", approvers=["steward"])
+    first, second, *_ = pl.read_parquet(life.pull(agreement, "cases"))["case_no"]
+    life.city.exchange("planner").terminate(agreement, reason="the lines are planned")
+    (script,) = procedure("Open single values")
+    shown = life.does(script, AGREEMENT=agreement, VALUE=first)
+    sent, raw = shown.splitlines()[-1].split("\t")
+    assert sent == first
+    assert raw in set(source["case_no"])
+
+    asked = ("reveal", "ask", agreement, "--field", "case_no", "--value", second, "--reason", "another court order")
+    life.types(*asked, "--out", late := life.out / "late.json", "--as", "dpo")
+    life.types("reveal", "sign", late, "--yes", "--as", "steward")
+    life.types("key", "destroy", agreement, "--reason", "the purpose is fulfilled", "--yes", "--as", "steward")
+    assert "keys are destroyed" in life.types("reveal", "open", late, "--as", "dpo", code=5).err
+
+
 def test_a_destroyed_agreements_pseudonyms_cannot_be_computed_again(life: Life) -> None:
     """The salt is gone from every byte of the gateway's state, so the master key alone makes no pseudonym."""
     agreement = life.agree()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Iterator
@@ -10,32 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import polars as pl
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from connectors.keys import KeyRing, MasterKey
-from connectors.mask_reversible import aes_siv
 from connectors.sealing import seal, unseal
-from contracts import techniques
-from contracts.envelope import Envelope, Kind
+from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, rfc3339
-from contracts.papers import RevealOrder
 from contracts.revealing import GOOD_FOR, MOST_VALUES, verify_revealed
 from contracts.trust import Use
 from tests import papers
-from tests.connectors.gate import POLICY, Clock, FakeExchange, Gate, act, refused, visits
+from tests.connectors.gate import Gate, act, refused
+from tests.connectors.reversible import PRIVATE, WHY, make_gate, order, sent
 
-MASK = {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"}
-PRIVATE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
-WHY = "a court asks, file 17/26"
 DEPUTY = "deputy@health.example"  # an approver, whom the contract does not name
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
-    made = reversible_gate(tmp_path)
+    made = make_gate(tmp_path)
     made.start()
     # As after its first transfer: the gateway knows the papers of its own people.
     known = [paper for paper in made.papers.bundle.statements if paper.payload["party"] == papers.PROVIDER]
@@ -52,47 +44,6 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     made.state.salt(made.papers.verified.digest)
     yield made
     made.stop()
-
-
-def reversible_gate(folder: Path) -> Gate:
-    """A gateway whose agreement sends an identifier that can be turned back."""
-    document = papers.document()
-    (purposes,) = (each["value"] for each in document["customProperties"] if each["property"] == "purposes")
-    purposes["outbreak-monitoring"]["fields"]["citizen_id"] = MASK
-    # A national id may not be encrypted; a case number that the department gave itself may.
-    case = next(field for field in document["schema"][0]["properties"] if field["name"] == "citizen_id")
-    case["classification"] = "semi-private"
-    case["customProperties"] = [{"property": "identifiability", "value": "indirect"}]
-    cast = papers.Cast(policy_digest=POLICY.bundle_digest)
-    made = papers.make(purpose="outbreak-monitoring", document=document, cast=cast)
-    visits(folder / "visits.parquet")
-    return Gate(folder, made, FakeExchange({made.agreed.id: made.bundle}), Clock(papers.NOW))
-
-
-def sent(gate: Gate, *raw: str) -> tuple[str, ...]:
-    """What these identifiers leave as."""
-    ring = KeyRing(MasterKey.load(gate.folder / "keys" / "master.key"), gate.state.salt)
-    mask = techniques.parse(MASK)
-    assert isinstance(mask, techniques.AesSiv)
-    expr = aes_siv(mask, pl.col("id"), ring.secrets(gate.papers.verified.digest))
-    return tuple(pl.DataFrame({"id": raw}).select(expr).to_series())
-
-
-def order(gate: Gate, *by: str, **changed: Any) -> Envelope:
-    """An order of these people; by default of two, about one value."""
-    agreed = gate.papers.verified
-    public = base64.urlsafe_b64encode(PRIVATE.public_key().public_bytes_raw()).decode().rstrip("=")
-    asked = RevealOrder(
-        agreement=agreed.agreement.id,
-        agreement_digest=agreed.digest,
-        field="citizen_id",
-        values=changed.pop("values", None) or sent(gate, "CID000007"),
-        reason=WHY,
-        answer_key=public,
-        at=rfc3339(gate.clock()),
-    )
-    signed_by = by or (papers.STEWARD, papers.DPO)
-    return papers.Cast.sign(Kind.REVEAL, msgspec.structs.replace(asked, **changed), *signed_by)
 
 
 def opened(gate: Gate, asked: Envelope) -> Any:

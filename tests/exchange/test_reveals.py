@@ -14,24 +14,17 @@ from contracts.instants import rfc3339
 from contracts.papers import Revealed
 from exchange import records, reports
 from tests import papers
+from tests.connectors.reversible import document
 from tests.exchange.test_transfers import refused, same_refusal
 from tests.exchange.town import Town
 from tests.papers import key
 
-MASK = {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"}
 ORDER = "sha256:" + "5" * 64
 
 
 @pytest.fixture
 def town(tmp_path: Path) -> Town:
-    document = papers.document()
-    (purposes,) = (each["value"] for each in document["customProperties"] if each["property"] == "purposes")
-    purposes["outbreak-monitoring"]["fields"]["citizen_id"] = MASK
-    # A national id may not be encrypted; a case number that the department gave itself may.
-    case = next(field for field in document["schema"][0]["properties"] if field["name"] == "citizen_id")
-    case["classification"] = "semi-private"
-    case["customProperties"] = [{"property": "identifiability", "value": "indirect"}]
-    return Town(tmp_path, document=document)
+    return Town(tmp_path, document=document())
 
 
 @pytest.fixture

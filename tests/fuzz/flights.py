@@ -27,11 +27,23 @@ from contracts.envelope import Envelope, Kind, sign
 from contracts.errors import TRAITS, Reason, SluicegateError
 from contracts.instants import rfc3339
 from tests import papers
-from tests.connectors.gate import Gate, make_gate
+from tests.connectors import reversible
+from tests.connectors.gate import Gate
 from tests.fuzz.mutating import spoilt
 from tests.fuzz.watching import Find, Watch
 
-VERBS = ("get_flight_info", "do_get", "receipt", "suspend", "health", "other", "list_flights", "get_schema", "do_put")
+VERBS = (
+    "get_flight_info",
+    "do_get",
+    "receipt",
+    "suspend",
+    "reveal",
+    "health",
+    "other",
+    "list_flights",
+    "get_schema",
+    "do_put",
+)
 TIMEOUT = fl.FlightCallOptions(timeout=60)
 # Words that begin each name, number and postcode of the department's table; none of them may leave.
 CELLS = (b"CID00", b"NAME00", b"K00", b"19:00:02")
@@ -54,16 +66,17 @@ def door() -> Door:
     """The gateway of this process, which has served one transfer whole."""
     folder = Path(tempfile.mkdtemp(prefix="fuzzed-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    gate = make_gate(folder, rows={"people": 100}, part_bytes=8 << 10)
+    gate = reversible.make_gate(folder, rows={"people": 100}, part_bytes=8 << 10)
     gate.start()
     atexit.register(gate.stop)
-    keys = [papers.key(owner) for owner in (papers.GATEWAY, "grant", f"holder:{papers.COMPANY}", papers.STEWARD)]
+    keys = [papers.key(owner) for owner in (papers.GATEWAY, "grant", f"holder:{gate.papers.consumer}", papers.STEWARD)]
     secrets = [key._private.private_bytes_raw() for key in keys]
     secrets.append(bytes.fromhex((folder / "keys" / "master.key").read_text()))
     made = Door(gate, gate.client(), Watch([*secrets, *CELLS]))
     ticket = gate.ticket()
     parts = [part_ticket(Envelope.from_bytes(ticket), number) for number in (0, 1)]
     order = gate.order(until=gate.clock() + 3600)
+    opening = reversible.order(gate).to_bytes()
     made.seeds = [
         *(
             f"{verb} {flag}\n".encode() + ticket
@@ -73,6 +86,7 @@ def door() -> Door:
         *(f"do_get {flag}\n".encode() + part for flag in ("as-is", "fresh") for part in parts),
         b"suspend fresh\n" + order,
         b"suspend as-is\n" + order,
+        *(f"reveal {flag}\n".encode() + opening for flag in ("as-is", "fresh")),
         *(f"{verb} as-is\n".encode() + b"x" for verb in ("health", "other", "list_flights", "get_schema", "do_put")),
     ]
     return made
@@ -161,6 +175,9 @@ def _anew(gate: Gate, verb: str, body: bytes) -> bytes:
         if verb == "suspend":
             payload = Envelope.from_bytes(body).payload
             return sign(Kind.REVOCATION, payload | {"at": rfc3339(gate.clock())}, papers.key(papers.STEWARD)).to_bytes()
+        if verb == "reveal":
+            payload = Envelope.from_bytes(body).payload | {"at": rfc3339(gate.clock())}
+            return sign(Kind.REVEAL, payload, papers.key(papers.STEWARD), papers.key(papers.DPO)).to_bytes()
         ticket, part = parse_part_ticket(body) if verb == "do_get" else (body, None)
         proof = Envelope.from_bytes(ticket).payload
         fresh = gate.grant()

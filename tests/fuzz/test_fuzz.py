@@ -81,6 +81,9 @@ def _good_flights() -> None:
     fresh = next(seed for seed in flights.seeds() if seed.startswith(b"do_get fresh"))
     body = flights._anew(door.gate, "do_get", fresh.partition(b"\n")[2])
     assert len(flights._said(door.client, "do_get", body)) > 1000
+    opening = next(seed for seed in flights.seeds() if seed.startswith(b"reveal fresh"))
+    door.gate.clock.now += 1  # an order is good once
+    assert flights._said(door.client, "reveal", flights._anew(door.gate, "reveal", opening.partition(b"\n")[2]))
 
 
 GOOD: dict[str, Callable[[], object]] = {
