@@ -28,16 +28,14 @@ def seal(text: bytes, *, to: bytes, order: str, entropy: Callable[[int], bytes])
     INVALID_ARGUMENT for a key that shares no secret."""
     own = X25519PrivateKey.from_private_bytes(entropy(KEY_BYTES))
     public = own.public_key().public_bytes_raw()
-    return public + ChaCha20Poly1305(_key(own, to, public, to, order)).encrypt(_NONCE, text, order.encode())
+    return public + ChaCha20Poly1305(_key(own, to, public, to, order)).encrypt(_NONCE, text, None)
 
 
 def unseal(sealed: bytes, private: X25519PrivateKey, *, order: str) -> bytes:
     """The text. Raises DATA_INVALID for what was not sealed to this key for this order."""
     public, to = sealed[:KEY_BYTES], private.public_key().public_bytes_raw()
     try:
-        return ChaCha20Poly1305(_key(private, public, public, to, order)).decrypt(
-            _NONCE, sealed[KEY_BYTES:], order.encode()
-        )
+        return ChaCha20Poly1305(_key(private, public, public, to, order)).decrypt(_NONCE, sealed[KEY_BYTES:], None)
     except (InvalidTag, ValueError, SluicegateError):
         raise SluicegateError(Reason.DATA_INVALID, "the answer was not sealed to this order's key") from None
 

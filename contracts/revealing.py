@@ -118,7 +118,8 @@ def colleagues(person: str, agreement: VerifiedAgreement) -> tuple[str, ...]:
     """Who may sign an order beside this person: of the other level. Raises POLICY_REFUSED when nobody may."""
     purpose = agreement.agreement.purpose
     role = agreement.contract.role(purpose)
-    found = tuple(other for other in role.approvers if role.both_levels((person, other))) if role else ()
+    named = dict.fromkeys(role.approvers if role else ())
+    found = tuple(other for other in named if role and role.both_levels((person, other)))
     if not found:
         told = f"the contract does not name you and another person as approvers of {purpose} on two levels"
         raise SluicegateError(Reason.POLICY_REFUSED, told)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
@@ -45,6 +45,7 @@ OF_THE_TICKET = frozenset(
 )
 
 Slot = Literal["intent", "receipt", "acknowledgement"]
+S = TypeVar("S", Agreement, Transfer)
 
 
 def report_intent(hall: Hall, principal: Principal, call: Call | None, name: str, intent: Envelope) -> Transfer:
@@ -58,7 +59,7 @@ def report_intent(hall: Hall, principal: Principal, call: Call | None, name: str
     with hall.store.transaction() as tx:
         if (done := tx.replay(call)) is not None:
             return find(tx, hall, principal, done)
-        record = _served_by(tx, principal, name)
+        record = _served_by(tx, Transfer, name, principal)
         law.verify_intent(intent, agreements.verified(tx, hall, agreement_of(tx, record)), at=hall.clock())
         outcome = _kept(tx, hall, principal, record, "intent", intent)
         if outcome is None:
@@ -85,7 +86,7 @@ def report_receipt(hall: Hall, principal: Principal, call: Call | None, name: st
     with hall.store.transaction() as tx:
         if (done := tx.replay(call)) is not None:
             return find(tx, hall, principal, done)
-        record = _served_by(tx, principal, name)
+        record = _served_by(tx, Transfer, name, principal)
         announced = Envelope.from_bytes(record.intent) if record.intent else None
         agreement = agreements.verified(tx, hall, agreement_of(tx, record))
         outcome = _kept(tx, hall, principal, record, "receipt", receipt)
@@ -123,7 +124,7 @@ def report_refusal(
     with hall.store.transaction() as tx:
         if (done := tx.replay(call)) is not None:
             return find(tx, hall, principal, done)
-        record = _served_by(tx, principal, name)
+        record = _served_by(tx, Transfer, name, principal)
         if why in OF_THE_TICKET:
             _note(tx, hall, "ticket.refused", record, principal, {"reason": why.value})
             outcome = record
@@ -151,9 +152,7 @@ def report_destruction(
     access.require(principal, access.GATEWAY)
     paper = papers.read(Destruction, destruction)
     with hall.store.transaction() as tx:
-        record = tx.get(Agreement, name)
-        if record is None or record.gateway != f"parties/{principal.party}/gateways/{principal.subject}":
-            raise access.missing(name)
+        record = _served_by(tx, Agreement, name, principal)
         if tx.replay(call) is not None:
             return agreements.as_of(record, hall.clock())
         if record.key_destruction not in (b"", destruction.to_bytes()):
@@ -181,9 +180,7 @@ def report_reveal(hall: Hall, principal: Principal, call: Call | None, name: str
     access.require(principal, access.GATEWAY)
     papers.read(Revealed, revealed)
     with hall.store.transaction() as tx:
-        record = tx.get(Agreement, name)
-        if record is None or record.gateway != f"parties/{principal.party}/gateways/{principal.subject}":
-            raise access.missing(name)
+        record = _served_by(tx, Agreement, name, principal)
         if tx.replay(call) is None:
             paper = verify_revealed(revealed, agreements.verified(tx, hall, record), at=hall.clock())
             detail = {
@@ -231,9 +228,9 @@ def acknowledge(hall: Hall, principal: Principal, call: Call | None, name: str, 
 # --- inside
 
 
-def _served_by(tx: Tx, principal: Principal, name: str) -> Transfer:
-    """The transfer, if the caller is the very gateway that it was granted at. Raises NOT_FOUND."""
-    record = tx.get(Transfer, name)
+def _served_by(tx: Tx, kind: type[S], name: str, principal: Principal) -> S:
+    """The transfer or agreement, if the caller is the very gateway that serves it. Raises NOT_FOUND."""
+    record = tx.get(kind, name)
     if record is None or record.gateway != f"parties/{principal.party}/gateways/{principal.subject}":
         raise access.missing(name)
     return record

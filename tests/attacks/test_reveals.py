@@ -251,8 +251,7 @@ def test_a_consumer_or_another_department_asks(cases: Cases, tmp_path: Path) -> 
 
 
 def test_one_person_signs_for_two(cases: Cases, tmp_path: Path) -> None:
-    """Twice with one key, with two keys, under another spelling of the name, or with one key that the department's
-    admin certified for two people."""
+    """Asks and countersigns, signs with a second key of his own, or signs once and sends it."""
     cases.ask(out := tmp_path / "order.json")
     assert "SIGNATURE_INVALID" in typed(cases.city.home.root, "reveal", "open", out, "--as", KEEPER, code=8).err
     typed(cases.city.home.root, "reveal", "sign", out, "--yes", "--as", KEEPER)

@@ -185,6 +185,32 @@ def test_destroyed_keys_open_nothing(gate: Gate) -> None:
     assert not gate.exchange.revealed
 
 
+def test_keys_that_are_destroyed_meanwhile_open_nothing(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the exchange is told, the department ends the agreement: the answer was made, and is not given."""
+    told = gate.exchange.report_reveal
+
+    def meanwhile(agreement: str, revealed: Envelope) -> None:
+        gate.gateway.suspend(gate.order(until=None))
+        told(agreement, revealed)
+
+    monkeypatch.setattr(gate.exchange, "report_reveal", meanwhile)
+    assert refused(lambda: act(gate.client(), "reveal", order(gate).to_bytes())) == "AGREEMENT_NOT_LIVE"
+    assert len(gate.exchange.revealed) == 1
+
+
+def test_an_agreement_that_was_never_served_gets_no_secret(tmp_path: Path) -> None:
+    gate = make_gate(tmp_path)
+    gate.start()
+    try:
+        gate.state.keep_papers("statement", gate.papers.bundle.statements)
+        asked = order(gate, values=("0" * 64,))
+        assert refused(lambda: act(gate.client(), "reveal", asked.to_bytes())) == "AGREEMENT_NOT_LIVE"
+        with pytest.raises(SluicegateError, match="no secret"):
+            gate.state.secret_since(gate.papers.verified.digest)
+    finally:
+        gate.stop()
+
+
 def test_an_agreement_that_ran_out_still_opens(gate: Gate) -> None:
     """While its keys live: whoever must be told has time after the data went."""
     value = sent(gate, "CID000007")
