@@ -73,7 +73,7 @@ def turned_back(mask: t.AesSiv | t.Ff1, value: str, secrets: MaskingSecrets) -> 
         if isinstance(mask, t.AesSiv):
             return AESSIV(_siv_key(mask, secrets)).decrypt(bytes.fromhex(value), None).decode()
         cipher = Ff1Cipher(_ff1_key(mask, secrets), mask.radix)
-        if len(value) < mask.shortest or not set(value) <= set(DIGITS[: mask.radix]):
+        if value == mask.other or len(value) < mask.shortest or not set(value) <= set(DIGITS[: mask.radix]):
             raise refused
         return cipher.decrypt([value])[0]
     except (InvalidTag, ValueError):

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from contracts import lifecycle
@@ -189,6 +190,7 @@ def report_reveal(hall: Hall, principal: Principal, call: Call | None, name: str
                 "field": paper.field,
                 "count": paper.count,
                 "people": list(paper.people),
+                "statement": to_builtins(revealed),  # kept nowhere else: whoever has the entry can verify it
             }
             parties, actor = (record.provider, record.consumer), principal.name
             ledger.append(

@@ -220,7 +220,11 @@ def _detail(detail: dict[str, Any]) -> str:
             text.rsplit("/", 1)[-1] if text.startswith(("agreements/", "requests/", "transfers/", "parties/")) else text
         )
 
-    told = (f"{key} {short(value)}" for key, value in detail.items() if value not in ("", None, []))
+    told = (
+        f"{key} {short(value)}"
+        for key, value in detail.items()
+        if value not in ("", None, []) and not isinstance(value, dict)  # a signed paper, whose facts stand beside it
+    )
     return shortened("; ".join(told), 160)
 
 

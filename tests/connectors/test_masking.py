@@ -619,6 +619,8 @@ def test_what_the_cipher_does_not_take_never_passes() -> None:
     for wrong in ("12345", "123456a", "1" * 33, "1_234_567"):
         with pytest.raises(SluicegateError, match="no ff1 value"):
             back(ff1_of(), wrong)
+    with pytest.raises(SluicegateError, match="no ff1 value"):
+        back(ff1_of(36), "other")  # five digits of that radix, and no value's
 
 
 def test_format_preserving_encryption_is_one_to_one_on_its_least_domain() -> None:

@@ -3,7 +3,10 @@ countersigned by another, opened by the department's gateway, and in the ledger 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +14,9 @@ import polars as pl
 import pytest
 
 from contracts.envelope import Envelope
+from contracts.revealing import verify_revealed
 from exchange.revealing import key_of
-from tests.e2e.city import CONTRACTS, City
+from tests.e2e.city import CONTRACTS, City, eventually
 from tests.e2e.conftest import STATISTICS
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e")]
@@ -96,4 +100,15 @@ def test_values_are_opened_by_two_people_and_both_sides_see_it(released: Release
         orders = {Envelope.from_bytes(path.read_bytes()).digest for path in (cases, cards)}
         assert {each["order"] for each in told} == orders
         assert not [word for word in (WHY, *opened, *opened.values()) if word in json.dumps(entries)]
+        for each in told:
+            statement = Envelope.from_bytes(json.dumps(each["statement"]).encode())
+            verified = city.exchange("analyst").verified(released.agreement)
+            assert verify_revealed(statement, verified, at=int(time.time())).order_digest == each["order"]
     city.ledger_verifies("steward", "analyst", "auditor")
+    state = city.home.gateway(STATISTICS).parent / "state.db"
+
+    def proved() -> bool:
+        with contextlib.closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as db:
+            return db.execute("SELECT count(*) FROM unproved").fetchone() == (0,)
+
+    eventually(proved, "the gateway has a proof that both statements are in the ledger")
