@@ -31,10 +31,10 @@ def reveal_ask(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the order.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Sign an order to open values; a colleague of the other level signs too.
+    """Sign an order to open values, for a colleague to sign too.
 
-    Beside it lies FILE.key, which alone reads the answer: keep it, and hand on only the order. It is good for an
-    hour, and once.
+    The contract names you and the colleague as approvers of the purpose, on two levels. Beside the order lies
+    FILE.key, which alone reads the answer: keep it, and hand on only the order. It is good for an hour, and once.
     """
     from exchange import revealing
 
@@ -70,7 +70,7 @@ def reveal_open(
     ca: Authority = None,
     output: Output = Form.TABLE,
 ) -> None:
-    """Have your gateway open the values, and show them here.
+    """Have your gateway open the values; they are shown here.
 
     Both sides see in the ledger who opened how many values of which field (agreement.revealed), never a value.
     """

@@ -413,7 +413,7 @@ def test_errors_and_their_trailers_are_read_for_more(attacked: Attacked) -> None
         *(("GetSchema", message) for message in (*command, path)),
         *(("DoGet", fl.Ticket(raw).serialize()) for raw in (b"", b"\xff" * 99, b"{}", broken, part)),
         ("ListFlights", b""),
-        *(("DoAction", action(kind, b"{}")) for kind in ("receipt", "suspend", "nothing", "health/../x")),
+        *(("DoAction", action(kind, b"{}")) for kind in ("receipt", "suspend", "reveal", "nothing", "health/../x")),
         ("DoAction", action("receipt", ticket)),
     ]
     texts = []

@@ -334,7 +334,7 @@ def test_single_values_are_opened_until_the_keys_are_destroyed(life: Life) -> No
     assert raw in set(source["case_no"])
 
     asked = ("reveal", "ask", agreement, "--field", "case_no", "--value", second, "--reason", "another court order")
-    life.types(*asked, "--out", late := life.out / "late.json", "--as", "dpo")
+    life.types(*asked, "--out", late := life.out / "too-late.json", "--as", "dpo")
     life.types("reveal", "sign", late, "--yes", "--as", "steward")
     life.types("key", "destroy", agreement, "--reason", "the purpose is fulfilled", "--yes", "--as", "steward")
     assert "keys are destroyed" in life.types("reveal", "open", late, "--as", "dpo", code=5).err

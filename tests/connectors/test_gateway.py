@@ -336,7 +336,7 @@ def test_everything_else_that_flight_can_do_is_refused(one_part: Gate) -> None:
     with pytest.raises(OSError, match=r"^INVALID_ARGUMENT"):  # what pyarrow makes of any error of this call
         client.get_schema(fl.FlightDescriptor.for_command(one_part.ticket()))
     assert refused(lambda: act(client, "shutdown")) == "INVALID_ARGUMENT"
-    assert {action.type for action in client.list_actions()} == {"receipt", "suspend", "health"}
+    assert {action.type for action in client.list_actions()} == {"receipt", "suspend", "reveal", "health"}
 
 
 def test_without_the_right_certificate_there_is_no_connection(one_part: Gate) -> None:
@@ -538,7 +538,7 @@ def test_an_error_in_the_middle_of_a_stream_says_nothing_either(
     assert one_part.gateway.health()["streams"] == 0
 
 
-@pytest.mark.parametrize("where", ["open", "stream", "receipt", "suspend", "health"])
+@pytest.mark.parametrize("where", ["open", "stream", "receipt", "suspend", "reveal", "health"])
 def test_no_handler_lets_an_unexpected_error_out(one_part: Gate, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("CID000042 at /secret/place")
@@ -550,6 +550,7 @@ def test_no_handler_lets_an_unexpected_error_out(one_part: Gate, monkeypatch: py
         "stream": lambda: client.do_get(fl.Ticket(b"x")).read_all(),
         "receipt": lambda: act(client, "receipt", b"x"),
         "suspend": lambda: act(client, "suspend", b"x"),
+        "reveal": lambda: act(client, "reveal", b"x"),
         "health": lambda: act(client, "health"),
     }
     with pytest.raises((fl.FlightError, pa.ArrowException)) as caught:
