@@ -17,7 +17,6 @@ import pyarrow as pa
 from connectors import order
 from connectors.digest import ContentDigest, arrow_type
 from connectors.order import ReleaseKey
-from connectors.packing import unpacked
 from connectors.sources.base import reading
 from connectors.spool import Rows, create, room
 from contracts.errors import Reason, SluicegateError
@@ -162,20 +161,15 @@ class Cutter:
             for index, begin, to in self._rows.positions(first, last)
         )
 
-    def shuffled(self, first: int, last: int) -> pa.Table:
+    def shuffled(self, first: int, last: int) -> pa.RecordBatch:
         """The rows of these buckets that leave, in their final order."""
-        table = self._rows.buckets(first, last, self._schema.names)
-        indexes = order.shuffled(self._key.stream("shuffle", first, last), table.num_rows)
+        held = self._rows.buckets(first, last, self._schema.names)
+        indexes = order.shuffled(self._key.stream("shuffle", first, last), held.num_rows)
         if (mask := self._mask(first, last)) is not None:
             indexes = indexes.filter(mask.gather(indexes))
-        mixed = table.take(indexes.to_arrow())
-        return pa.Table.from_arrays(
-            [
-                unpacked(column.chunk(0)).cast(field.type) if column.num_chunks == 1 else column.cast(field.type)
-                for column, field in zip(mixed.columns, self._schema, strict=True)
-            ],
-            schema=self._schema,
-        )
+        mixed = held.take(indexes.to_arrow())
+        leaving = [self._rows.unpacked(field.name, mixed.column(field.name), field.type) for field in self._schema]
+        return pa.RecordBatch.from_arrays(leaving, schema=self._schema)
 
     def _mask(self, first: int, last: int) -> pl.Series | None:
         places = self._rows.positions(first, last)
@@ -194,9 +188,9 @@ class Cutter:
         path = self._folder / part_name(index)
         with room(self._folder.name), _file(path) as file, pa.ipc.new_file(file, self._schema) as writer:
             for stretch in _ranges(self._sizes[first:last], first, WIRE_ROWS):
-                table = self.shuffled(*stretch)
-                self._digest.update(index, table)
-                writer.write_table(table, max_chunksize=WIRE_ROWS)
+                batch = self.shuffled(*stretch)
+                self._digest.update(index, batch)
+                writer.write_table(pa.Table.from_batches([batch]), max_chunksize=WIRE_ROWS)
         found = self._digest.part(index)
         return PartFile(path, found.rows, found.digest)
 

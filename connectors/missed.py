@@ -47,7 +47,7 @@ def combination(plan: Plan, measure: Measure, rows: Rows, key: ReleaseKey) -> tu
         return ()
 
     def by(fields: Sequence[str]) -> Verdict:
-        return _by(plan, measure, rows, key, fields).run(most_suppressed=0.0)
+        return _by(measure, rows, key, fields).run(most_suppressed=0.0)
 
     def left(name: str) -> tuple[float, float]:
         found = by([other for other in names if other != name])
@@ -60,16 +60,13 @@ def combination(plan: Plan, measure: Measure, rows: Rows, key: ReleaseKey) -> tu
     return tuple(ranked)
 
 
-def _by(plan: Plan, measure: Measure, rows: Rows, key: ReleaseKey, fields: Sequence[str]) -> Measure:
+def _by(measure: Measure, rows: Rows, key: ReleaseKey, fields: Sequence[str]) -> Measure:
     """The same measuring, with classes of some quasi-identifiers alone."""
     columns = measure.places.columns
-    # The spool packs texts, batch by batch in another way.
-    texts = [name for name in fields if (sent := plan.field(name)) is not None and sent.output.kind == "string"]
 
     def batches() -> Iterator[pl.DataFrame]:
         for batch in rows.batches(tuple(dict.fromkeys((*columns, *fields)))):
-            plain = batch.with_columns(pl.col(name).cast(pl.String) for name in texts)
-            yield plain.select(*columns, privacy.tuple_hash(fields, key).alias(_TUPLE))
+            yield batch.select(*columns, privacy.tuple_hash(fields, key).alias(_TUPLE))
 
     return dataclasses.replace(measure, batches=batches, places=dataclasses.replace(measure.places, row=_TUPLE))
 

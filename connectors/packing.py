@@ -1,8 +1,9 @@
-"""How text columns are kept in the spool: the narrowest way that is cheap to make and to undo.
+"""How columns are kept in the spool: the narrowest way that is cheap to make and to undo.
 
-Gathering strings costs four times what gathering fixed-size values does. Pseudonyms and partly masked
-phone numbers have one length; districts and address prefixes have few values. So, batch by batch:
-texts of one length become fixed-size values over the same bytes, texts of few values a dictionary.
+A release passes through memory once in whole, and fresh memory costs more than what is done with it. So values
+of eight bytes and more, of which a column has few (districts, prefixes, rounded amounts, what is left of phone
+numbers), become codes of two; texts of one length (pseudonyms) become fixed-size values over the same bytes,
+for gathering strings costs four times what gathering those does.
 """
 
 from __future__ import annotations
@@ -14,64 +15,87 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _LONGEST = 256  # bytes of a fixed-size value
-_FEW = 16  # a dictionary pays when values repeat so often
+_FEW = 16  # codes pay when values repeat so often
+_MOST = 8192  # values of a column that is coded; they are looked up batch by batch
+_CODE = pa.uint16()
+_CODABLE = frozenset({pa.large_string(), pa.int64(), pa.uint64()})
 
 
 class Packer:
-    """Packs batches of one schema. Remembers which columns are not worth a dictionary."""
+    """Packs the batches of one release, and unpacks what came of them. The values of a coded column are kept in
+    the order in which they came: a code means the same in every batch. For one thread, until all are packed."""
 
     def __init__(self) -> None:
-        self._many: set[str] = set()
+        self._types: dict[str, pa.DataType] = {}
+        self._values: dict[str, pa.Array] = {}  # of coded columns
+        self._plain: set[str] = set()  # columns of too many values
 
     def packed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The same batch, its text columns packed."""
-        columns = [
-            self._column(name, values) if pa.types.is_large_string(values.type) else values
-            for name, values in zip(batch.schema.names, batch.columns, strict=True)
-        ]
-        return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        """The same batch, packed."""
+        names = batch.schema.names
+        columns = [self._column(name, values) for name, values in zip(names, batch.columns, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, names=names)
+
+    def unpacked(self, name: str, values: pa.Array, kind: pa.DataType | None = None) -> pa.Array:
+        """Values of a column as they came, or brought to a type of their kind."""
+        kind = kind or self._types[name]
+        if values.type == _CODE != self._types[name]:
+            return self._values[name].cast(kind).take(values)
+        return _texts(values).cast(kind)
+
+    def joined(self, name: str, pieces: Sequence[pa.Array]) -> pa.Array:
+        """Pieces of one column as one array: still packed, if all of them are packed alike."""
+        if len({piece.type for piece in pieces}) > 1:
+            pieces = [self.unpacked(name, piece) for piece in pieces]
+        return pa.concat_arrays(pieces)
 
     def _column(self, name: str, values: pa.Array) -> pa.Array:
-        if not len(values):
+        self._types[name] = values.type
+        if not len(values) or not _codable(values.type):
             return values
-        if not values.null_count and (fixed := _fixed(values)) is not None:
-            return fixed
-        if name in self._many:
-            return values
-        coded = values.dictionary_encode()
-        if len(coded.dictionary) * _FEW > len(values):
-            self._many.add(name)
-            return values
-        return coded
+        if name not in self._plain:
+            if (codes := self._codes(name, values)) is not None:
+                return codes
+            self._plain.add(name)
+        if pa.types.is_large_string(values.type) and not values.null_count:
+            return _fixed(values)
+        return values
+
+    def _codes(self, name: str, values: pa.Array) -> pa.Array | None:
+        """The values as codes; None when there are too many."""
+        known = self._values.get(name)
+        if known is None:
+            known = values.unique().drop_null()
+            if len(known) * _FEW > len(values):
+                return None
+        codes = pc.index_in(values, value_set=known)
+        if codes.null_count > values.null_count:
+            known = pa.concat_arrays([known, values.filter(codes.is_null()).unique().drop_null()])
+            codes = pc.index_in(values, value_set=known)
+        if len(known) > _MOST:
+            return None
+        self._values[name] = known
+        return codes.cast(_CODE)
 
 
-def _fixed(values: pa.Array) -> pa.Array | None:
-    """Texts of one length as fixed-size values over the same bytes; None when lengths differ."""
+def _codable(kind: pa.DataType) -> bool:
+    """Texts, and whole numbers and instants of eight bytes. Of floats, equal ones may differ in their bits."""
+    return kind in _CODABLE or bool(pa.types.is_timestamp(kind))
+
+
+def _fixed(values: pa.Array) -> pa.Array:
+    """Texts of one length as fixed-size values over the same bytes; as they are when lengths differ."""
     lengths = pc.min_max(pc.binary_length(values)).as_py()
     width = lengths["min"]
     if width != lengths["max"] or not 0 < width <= _LONGEST:
-        return None
+        return values
     offsets, data = values.buffers()[1:3]
     start = pa.Array.from_buffers(pa.int64(), 1, [None, offsets], offset=values.offset)[0].as_py()
     return pa.Array.from_buffers(pa.binary(width), len(values), [None, data.slice(start)])
 
 
-def joined(pieces: Sequence[pa.Array]) -> pa.Array:
-    """Pieces of one column as one array, packed if all of them are packed alike."""
-    filled = [piece for piece in pieces if len(piece)] or list(pieces[:1])
-    if len({piece.type for piece in filled}) > 1:
-        filled = [unpacked(piece) for piece in filled]
-        if len({piece.type for piece in filled}) > 1:
-            filled = [piece.cast(pa.large_string()) for piece in filled]
-    elif pa.types.is_dictionary(filled[0].type):
-        filled = pa.chunked_array(filled).unify_dictionaries().chunks
-    return pa.concat_arrays(filled)
-
-
-def unpacked(values: pa.Array) -> pa.Array:
-    """Texts as texts again. Of fixed-size values the bytes stay where they are; only offsets are made."""
-    if pa.types.is_dictionary(values.type):
-        return values.dictionary_decode()
+def _texts(values: pa.Array) -> pa.Array:
+    """Fixed-size values as texts again: the bytes stay where they are, only offsets are made."""
     if not pa.types.is_fixed_size_binary(values.type) or pa.types.is_decimal(values.type):
         return values
     rows, width = len(values), values.type.byte_width

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.packing import Packer, joined
+from connectors.packing import Packer
 from contracts.errors import Reason, SluicegateError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -93,7 +93,8 @@ class Rows:
         self._held: list[pa.RecordBatch | _Written] = []
         self._bounds: list[Sequence[int]] = []
         self._handle: int | None = None
-        self.size = 0
+        self._memory = 0
+        self.size = 0  # bytes of the values as they came, without what Arrow adds
         self.count = 0
 
     @property
@@ -105,9 +106,10 @@ class Rows:
         """Take in a batch, its rows put into `order`; `bounds` is where each bucket begins then."""
         kept = self._packer.packed(batch).take(order)
         self._bounds.append(bounds)
-        self.size += kept.nbytes
+        self.size += sum(map(_length, batch.columns))
         self.count += kept.num_rows
-        if self._handle is None and self.size > self._limit:
+        self._memory += kept.nbytes
+        if self._handle is None and self._memory > self._limit:
             self._handle = create(self._path)
             self._held = [_Written(self._handle, waiting) for waiting in self._held]
         self._held.append(kept if self._handle is None else _Written(self._handle, kept))
@@ -118,17 +120,28 @@ class Rows:
             self._path.unlink()  # the open file holds it: a crash leaves nothing
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """Some columns of every batch, in the order they came."""
+        """Some columns of every batch, in the order they came, as they came."""
         for batch in self._held:
             with room(self._path.parent.name):
-                taken = [_run(batch, name, 0, batch.num_rows) for name in columns]
-            yield pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_arrays(taken, names=list(columns))))
+                taken = _run(batch, columns, 0, batch.num_rows)
+            plain = [self._packer.unpacked(name, taken.column(name)) for name in columns]
+            yield pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_arrays(plain, names=list(columns))))
 
-    def buckets(self, first: int, last: int, columns: Sequence[str]) -> pa.Table:
+    def buckets(self, first: int, last: int, columns: Sequence[str]) -> pa.RecordBatch:
         """The rows of buckets first..last-1, still packed, in one piece."""
-        runs = [(batch, bounds[first], bounds[last]) for batch, bounds in zip(self._held, self._bounds, strict=True)]
-        whole = [joined([_run(batch, name, begin, end) for batch, begin, end in runs]) for name in columns]
-        return pa.Table.from_arrays(whole, names=list(columns))
+        runs = [
+            _run(batch, columns, bounds[first], bounds[last])
+            for batch, bounds in zip(self._held, self._bounds, strict=True)
+        ]
+        filled = [run for run in runs if run.num_rows] or runs[:1]
+        if all(run.schema == filled[0].schema for run in filled):
+            return pa.concat_batches(filled)
+        whole = [self._packer.joined(name, [run.column(name) for run in filled]) for name in columns]
+        return pa.RecordBatch.from_arrays(whole, names=list(columns))
+
+    def unpacked(self, name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
+        """Values of a column of `buckets`, in the type that they leave in."""
+        return self._packer.unpacked(name, values, kind)
 
     def positions(self, first: int, last: int) -> list[tuple[int, int, int]]:
         """Where the rows of those buckets lie: (batch, from, to)."""
@@ -148,11 +161,19 @@ class Rows:
         self._path.unlink(missing_ok=True)
 
 
-def _run(batch: pa.RecordBatch | _Written, name: str, begin: int, end: int) -> pa.Array:
-    """Rows begin..end-1 of one column."""
+def _run(batch: pa.RecordBatch | _Written, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
+    """Rows begin..end-1 of some columns."""
     if isinstance(batch, _Written):
-        return batch.column(name).read(begin, end)
-    return batch.column(name).slice(begin, end - begin)
+        return batch.read(columns, begin, end)
+    return batch.select(columns).slice(begin, end - begin)
+
+
+def _length(values: pa.Array) -> int:
+    """Bytes of the values alone, without offsets and marks of nulls."""
+    if pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type):
+        bounds = pa.Array.from_buffers(pa.int64(), len(values) + 1, [None, values.buffers()[1]], offset=values.offset)
+        return int(bounds[len(values)].as_py() - bounds[0].as_py())
+    return values.nbytes if values.type.num_fields else len(values) * int(values.type.bit_width) // 8
 
 
 class _Written:
@@ -166,20 +187,18 @@ class _Written:
             name: _Column(handle, values) for name, values in zip(batch.schema.names, batch.columns, strict=True)
         }
 
-    def column(self, name: str) -> _Column:
-        """One of its columns."""
-        return self._columns[name]
+    def read(self, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
+        """Rows begin..end-1 of some columns."""
+        taken = [self._columns[name].read(begin, end) for name in columns]
+        return pa.RecordBatch.from_arrays(taken, names=list(columns))
 
 
 class _Column:
-    """Where the buffers of one column lie in the file. Dictionaries are few and small: they stay in memory."""
+    """Where the buffers of one column lie in the file."""
 
-    __slots__ = ("_aligned", "_dictionary", "_handle", "_places", "_text", "_type", "_width")
+    __slots__ = ("_aligned", "_handle", "_places", "_text", "_type", "_width")
 
-    def __init__(self, handle: int, values: pa.Array) -> None:
-        coded = pa.types.is_dictionary(values.type)
-        self._dictionary = values.dictionary if coded else None
-        plain = values.indices if coded else values
+    def __init__(self, handle: int, plain: pa.Array) -> None:
         if plain.offset:  # never after a gathering; positions below count from the buffers' beginning
             plain = pa.concat_arrays([plain, plain.slice(0, 0)])
         self._handle, self._type = handle, plain.type
@@ -201,8 +220,7 @@ class _Column:
             bounds = pa.Array.from_buffers(pa.int64(), end - first + 1, [None, self._bytes(1, first * 8, end * 8 + 8)])
             start, stop = bounds[0].as_py(), bounds[end - first].as_py()
             buffers = [validity, pc.subtract(bounds, start).buffers()[1], self._bytes(2, start, stop)]
-        values = pa.Array.from_buffers(self._type, end - begin, buffers, offset=before)
-        return values if self._dictionary is None else pa.DictionaryArray.from_arrays(values, self._dictionary)
+        return pa.Array.from_buffers(self._type, end - begin, buffers, offset=before)
 
     def _bytes(self, buffer: int, begin: int, end: int) -> pa.Buffer | None:
         place = self._places[buffer]

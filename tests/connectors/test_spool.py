@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from connectors import order
 from connectors.order import ReleaseKey
-from connectors.packing import unpacked
 from connectors.spool import Rows
 from contracts.errors import Reason, SluicegateError
 
@@ -26,6 +25,7 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
     "flag": (pa.bool_(), st.booleans()),
     "small": (pa.int8(), st.integers(-128, 127)),
     "large": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    "repeated": (pa.int64(), st.sampled_from([-1000, 0, 2**40])),
     "float": (pa.float64(), st.floats(allow_nan=False)),
     "day": (pa.date32(), st.dates(date(1900, 1, 1), date(2100, 1, 1))),
     "moment": (pa.timestamp("us"), st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))),
@@ -33,6 +33,7 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
     "sum": (pa.decimal128(12, 2), st.integers(-(10**9), 10**9).map(lambda cents: Decimal(cents).scaleb(-2))),
 }
 NAMES = list(COLUMNS)
+MEASURED = ["large", "few", "repeated", "flag"]
 
 
 @st.composite
@@ -55,11 +56,10 @@ def spooled(path: Path, batches: list[pa.RecordBatch], limit: int) -> Rows:
     return rows
 
 
-def plain(table: pa.Table) -> pa.Table:
+def plain(rows: Rows, first: int, last: int) -> pa.RecordBatch:
+    held = rows.buckets(first, last, NAMES)
     kinds = {name: kind for name, (kind, _) in COLUMNS.items()}
-    return pa.table(
-        {name: pa.chunked_array([unpacked(chunk).cast(kinds[name]) for chunk in table[name].chunks]) for name in NAMES}
-    )
+    return pa.record_batch({name: rows.unpacked(name, held.column(name), kinds[name]) for name in NAMES})
 
 
 @settings(deadline=None, max_examples=60)
@@ -72,16 +72,45 @@ def test_memory_and_disk_give_the_same_rows(
     held, written, late = (spooled(folder / f"rows-{limit}", batches, limit) for limit in (2**30, 0, half))
     first, last = sorted(data.draw(st.tuples(st.integers(0, order.BUCKETS), st.integers(0, order.BUCKETS))))
     assert [path.name for path in folder.iterdir()] == []  # a crash leaves nothing
-    expected = plain(held.buckets(first, last, NAMES))
+    expected = plain(held, first, last)
     for other in (written, late):
-        assert plain(other.buckets(first, last, NAMES)).equals(expected)
+        assert plain(other, first, last).equals(expected)
         assert other.positions(first, last) == held.positions(first, last)
-        for mine, theirs in zip(held.batches(["large", "flag"]), other.batches(["large", "flag"]), strict=True):
+        for mine, theirs in zip(held.batches(MEASURED), other.batches(MEASURED), strict=True):
             assert mine.equals(theirs)
-    whole = plain(held.buckets(0, order.BUCKETS, NAMES)).to_pylist()
+    whole = plain(held, 0, order.BUCKETS).to_pylist()
     assert sorted(map(repr, whole)) == sorted(repr(row) for batch in batches for row in batch.to_pylist())
     for rows in (held, written, late):
         rows.close()
+
+
+def test_few_values_are_kept_as_codes_and_many_as_they_are(tmp_path: Path) -> None:
+    """New values in later batches get new codes; where they become too many, what was coded stays readable."""
+    kind = pa.large_string()
+    batches = [["a", None] * 32, ["b", "a"] * 32, [str(n) for n in range(9000)], ["b", "a"] * 32]
+    for limit in (2**30, 0):
+        rows = Rows(tmp_path / f"rows-{limit}", memory_limit=limit)
+        for batch in batches:
+            values = pa.array(batch, kind)
+            rows.add(pa.record_batch({"n": values}), pa.array(range(len(batch)), pa.uint64()), [0, len(batch)])
+        rows.seal()
+        assert [frame["n"].to_list() for frame in rows.batches(["n"])] == batches
+        held = rows.buckets(0, 1, ["n"])
+        whole = rows.unpacked("n", held.column("n"), pa.string())
+        assert whole.type == pa.string()
+        assert whole.to_pylist() == [value for batch in batches for value in batch]
+        rows.close()
+
+
+def test_codes_take_two_bytes_a_value(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "rows", memory_limit=2**30)
+    values = {"text": pa.array(["138********", "139********"] * 64, pa.large_string()), "n": pa.array([7, None] * 64)}
+    for _ in range(2):
+        rows.add(pa.record_batch(values), pa.array(range(128), pa.uint64()), [0, 128])
+    held = rows.buckets(0, 1, ["text", "n"])
+    assert held.schema.types == [pa.uint16(), pa.uint16()]
+    assert rows.size == 2 * 128 * (11 + 8)
+    rows.close()
 
 
 def test_a_file_that_lost_its_end_is_not_believed(tmp_path: Path) -> None:
