@@ -60,7 +60,7 @@ def deal(
     def take(batch: pl.DataFrame) -> None:
         for look in looks:
             look(batch)
-        arrow = _arrow(batch.drop(unkept))
+        arrow = _arrow(batch.drop(unkept)).combine_chunks().to_batches()[0]
         indexes, bounds = order.deal(stream, arrow.num_rows)
         rows.add(arrow, indexes, bounds)
 
@@ -98,10 +98,9 @@ def batches(frame: pl.LazyFrame, *, source: str) -> Iterator[pl.DataFrame]:
             yield batch
 
 
-def _arrow(batch: pl.DataFrame) -> pa.RecordBatch:
+def _arrow(batch: pl.DataFrame) -> pa.Table:
     """A batch in Arrow's oldest layout: newer ones ship whole original strings behind slices."""
-    table = batch.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-    return table.to_batches()[0]
+    return batch.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def shares(rows: Rows, part_bytes: int) -> list[tuple[int, int]]:
@@ -224,7 +223,7 @@ class Streamer:
                 self._writer = pa.ipc.new_file(self._file, self._schema)
                 self._bytes = 0
             self._digest.update(len(self._parts), arrow)
-            self._writer.write_table(pa.Table.from_batches([arrow]), max_chunksize=WIRE_ROWS)
+            self._writer.write_table(arrow, max_chunksize=WIRE_ROWS)
             self._bytes += arrow.nbytes
             if self._bytes >= self._part_bytes:
                 self._end_part()
