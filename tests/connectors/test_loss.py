@@ -95,7 +95,29 @@ def test_a_sample_of_many_values_and_rows_tells_it_nearly(monkeypatch: pytest.Mo
         assert found == pytest.approx(defined(before, after), rel=0.1)
         (one,) = losses._fields.values()
         assert one._pairs["was"].n_unique() < 2_200
-        assert sum(len(new) for new, _ in one._new) == 0
+        assert sum(len(new) for new, _, _ in one._new) == 0
+
+
+def test_rows_count_alike_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source in order: what loses nothing comes first, and every row of it is watched."""
+    monkeypatch.setattr(loss, "ALL_OF", 10_000)
+    ages = [10 * (n % 10) for n in range(10_000)] + [1_000 + n % 10 for n in range(40_000)]
+    found = watched(pl.DataFrame({"age": ages, "id": ages}), {"age": BY_TEN}).total(0.0)
+    assert found == pytest.approx(defined(ages, [age // 10 for age in ages]), rel=0.02)
+
+
+def test_chance_is_no_loss_and_takes_no_memory() -> None:
+    """What noise goes into is watched as it was before: rounded, and of few values."""
+    ages = [float(n % 90) for n in range(50_000)]
+    noisy: tuple[dict[str, Any], DType] = (
+        {"mask": "noise", "distribution": "laplace", "scale": 20, "base": 10},
+        FLOAT64,
+    )
+    losses = watched(pl.DataFrame({"age": ages, "id": [str(n) for n in range(50_000)]}), {"age": noisy})
+    rounded = pl.Series(ages).map_elements(lambda age: float(round(age / 10 + 1e-9)), return_dtype=pl.Float64).to_list()
+    assert losses.total(0.0) == pytest.approx(defined(ages, rounded), rel=0.05)
+    (one,) = losses._fields.values()
+    assert one._pairs.height == 90
 
 
 def test_without_quasi_identifiers_there_is_none() -> None:
