@@ -97,7 +97,7 @@ def violations(case: Case) -> tuple[Violation, ...]:
     as can be told without the data."""
     of_rows = (_floors, _grounds, _periods, _read, _shifts, _bounds, _risk, _sensitive, _spread, whole_rules.violations)
     kind = of_rows if case.purpose.aggregate is None else (aggregate_rules.violations, _read)
-    rules = (_sharing, _fields, _negative_list, _uses, *kind, _rows, _approvers)
+    rules = (_sharing, _fields, _names, _negative_list, _uses, *kind, _rows, _approvers)
     return tuple(found for rule in rules for found in rule(case))
 
 
@@ -161,6 +161,14 @@ def _grounds(case: Case) -> Iterator[Violation]:
 
 def _constant(words: str) -> str:
     return words.upper().replace("-", "_")
+
+
+def _names(case: Case) -> Iterator[Violation]:
+    """Columns of a gateway's own, beside those that leave, begin with #: hashes would take a field's place."""
+    for field, _ in case.sent:
+        if field.name.startswith("#"):
+            message = "names that begin with # are those of a gateway's own columns"
+            yield Violation(case.field_path(field.name), message, "give the column another name", code="NAME_RESERVED")
 
 
 def _negative_list(case: Case) -> Iterator[Violation]:
