@@ -1,6 +1,7 @@
 """Opening single values of a technique that can be turned back: who may order it, and what is said of it.
 
 verify_order(envelope, party, keys, at=now) -> SignedOrder     at the gateway, before anything is fetched
+asked_by(envelope, colleague, agreement, at=now) -> str        before a colleague signs it too
 openable(field, people, agreement) -> AesSiv | Ff1             against the contract that the department signed
 verify_revealed(envelope, agreement, at=now) -> Revealed       at the exchange, and by whoever reads the ledger
 """
@@ -25,6 +26,7 @@ __all__ = [
     "RevealOrder",
     "Revealed",
     "SignedOrder",
+    "asked_by",
     "colleagues",
     "demand_terms",
     "openable",
@@ -124,6 +126,30 @@ def colleagues(person: str, agreement: VerifiedAgreement) -> tuple[str, ...]:
         told = f"the contract does not name you and another person as approvers of {purpose} on two levels"
         raise SluicegateError(Reason.POLICY_REFUSED, told)
     return found
+
+
+def asked_by(envelope: Envelope, colleague: str, agreement: VerifiedAgreement, *, at: int) -> str:
+    """Who asked for an order that a colleague is to sign too. `at` is now (epoch seconds).
+
+    Demanded is a signature that is good, by one person alone who may have values of the field opened beside the
+    colleague: who asked holds the key of the answer. Of two who each took the other for the one that asked, an
+    order that somebody else wrote would open values to its writer.
+
+    Raises SIGNATURE_INVALID, KEY_UNTRUSTED, INVALID_ARGUMENT or POLICY_REFUSED.
+    """
+    order, document = read(RevealOrder, envelope), agreement.agreement
+    if (order.agreement, order.agreement_digest) != (document.id, agreement.digest):
+        raise SluicegateError(Reason.INVALID_ARGUMENT, f"the order is about another agreement than {document.id}")
+    dated, ours = epoch(order.at), [(document.provider, Use.APPROVER)]
+    signers = agreement.keys.signers(Kind.REVEAL, envelope, ours, dated, latest=at)
+    people = {signer.subject for signer in signers}
+    if len(people) != 1 or len(envelope.signatures) != 1:
+        raise SluicegateError(
+            Reason.SIGNATURE_INVALID, "who asked has signed an order before it is countersigned, alone"
+        )
+    (asker,) = people
+    openable(order.field, (asker, colleague), agreement)
+    return asker
 
 
 def verify_revealed(envelope: Envelope, agreement: VerifiedAgreement, *, at: int) -> Revealed:

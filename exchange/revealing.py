@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from contracts.agreement import Agreement, verify_bundle
+from contracts.agreement import Agreement, VerifiedAgreement, verify_bundle
 from contracts.envelope import MAX_BYTES, Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import epoch
 from contracts.papers import RevealOrder
-from contracts.revealing import PEOPLE, colleagues, technique_of
+from contracts.revealing import PEOPLE, asked_by, colleagues, technique_of
 from contracts.trust import read
 from exchange import evidence, signing
 from exchange.config import check_private, demand_vacant, write_private_file
@@ -65,11 +65,7 @@ def ask(
     file that is there.
     """
     demand_vacant(out, key_of(out), overwrite=overwrite)
-    profile, papers = exchange.profile, exchange.bundle(agreement)
-    stated = read(Agreement, papers.agreement)
-    _demand_ours(profile, stated.provider, stated.id)
-    begun, at = epoch(stated.not_before), min(int(time.time()), epoch(stated.not_after) - 1)
-    found = verify_bundle(papers, evidence.trust_of(profile), at=at, existed_by=begun)
+    profile, found = exchange.profile, _ours(exchange, agreement)
     technique_of(field, found)
     others = colleagues(profile.subject, found)
     private = X25519PrivateKey.generate()
@@ -89,6 +85,13 @@ def read_order(path: Path) -> tuple[Envelope, RevealOrder]:
     except OSError as error:
         raise SluicegateError(Reason.INVALID_ARGUMENT, f"cannot read {path}: {error.strerror}") from None
     return envelope, read(RevealOrder, envelope)
+
+
+def asker(exchange: Exchange, envelope: Envelope, order: RevealOrder) -> str:
+    """Who asked for an order that the caller may sign too (`asked_by`). Raises as that does, and ROLE_MISSING for an
+    agreement about another party's data."""
+    found = _ours(exchange, order.agreement)
+    return asked_by(envelope, exchange.profile.subject, found, at=int(time.time()))
 
 
 def countersign(profile: Profile, envelope: Envelope, out: Path) -> None:
@@ -121,6 +124,15 @@ def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[
     values = msgspec.json.decode(unseal(sealed, private, order=envelope.digest), type=tuple[str, ...])
     key_of(path).unlink()  # it has opened what it was for
     return order, values
+
+
+def _ours(exchange: Exchange, agreement: str) -> VerifiedAgreement:
+    """An agreement about our data, verified as of when it began: it may have ended."""
+    papers = exchange.bundle(agreement)
+    stated = read(Agreement, papers.agreement)
+    _demand_ours(exchange.profile, stated.provider, stated.id)
+    begun, at = epoch(stated.not_before), min(int(time.time()), epoch(stated.not_after) - 1)
+    return verify_bundle(papers, evidence.trust_of(exchange.profile), at=at, existed_by=begun)
 
 
 def _certified(exchange: Exchange, order: RevealOrder) -> Place:

@@ -50,11 +50,22 @@ def reveal_sign(
     file: OrderFile,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Countersign a colleague's order: shows it, then asks."""
+    """Countersign a colleague's order: shows who asked for it and what it says, then asks.
+
+    The answer is for whoever asked, so an order that no colleague of the other level has signed is refused.
+    """
     from exchange import revealing
 
     envelope, order = revealing.read_order(file)
-    shown = {"field": order.field, "values": list(order.values), "reason": order.reason, "dated": order.at}
+    with state(context).connect() as exchange:
+        asker = revealing.asker(exchange, envelope, order)
+    shown = {
+        "asked by": asker,
+        "field": order.field,
+        "values": list(order.values),
+        "reason": order.reason,
+        "dated": order.at,
+    }
     facts(Form.TABLE, shown, title=order.agreement)
     if not yes:
         typer.confirm("have these values opened?", abort=True, err=True)

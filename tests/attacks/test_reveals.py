@@ -267,11 +267,26 @@ def test_one_person_signs_for_two(cases: Cases, tmp_path: Path) -> None:
     """Asks and countersigns, signs with a second key of his own, or signs once and sends it."""
     cases.ask(out := tmp_path / "order.json")
     assert "SIGNATURE_INVALID" in typed(cases.city.home.root, "reveal", "open", out, "--as", KEEPER, code=8).err
-    typed(cases.city.home.root, "reveal", "sign", out, "--yes", "--as", KEEPER)
+    assert "POLICY_REFUSED" in typed(cases.city.home.root, "reveal", "sign", out, "--yes", "--as", KEEPER, code=5).err
+    twice = countersign(Kind.REVEAL, Envelope.from_bytes(out.read_bytes()), cases.key(KEEPER))
+    out.write_bytes(twice.to_bytes())
     assert "SIGNATURE_INVALID" in typed(cases.city.home.root, "reveal", "open", out, "--as", KEEPER, code=8).err
     second = cases.certified(tmp_path, "keeper@registry.example")
     cases.refuses(cases.order(), KEEPER, second, reason=Reason.SIGNATURE_INVALID)
     cases.refuses(cases.order(), KEEPER, reason=Reason.SIGNATURE_INVALID)
+
+
+def test_somebody_else_writes_an_order_that_each_of_two_takes_for_the_others(cases: Cases, tmp_path: Path) -> None:
+    """The order's answer is sealed to its writer, who has no key of an approver: nobody signs it first."""
+    out = tmp_path / "order.json"
+    for signatures in ((), cases.signed(cases.order(), OPERATOR).signatures):
+        out.write_bytes(Envelope(cases.signed(cases.order(), OPERATOR).payload, signatures).to_bytes())
+        before = out.read_bytes()
+        for who in BOTH:
+            assert (
+                "asked by" not in typed(cases.city.home.root, "reveal", "sign", out, "--yes", "--as", who, code=8).out
+            )
+        assert out.read_bytes() == before
 
 
 def test_an_approver_whom_the_contract_does_not_name(cases: Cases, tmp_path: Path) -> None:
