@@ -7,7 +7,7 @@ bounds cannot be met makes a gateway do that as often as he asks, and keeps othe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -32,21 +32,21 @@ class Refusals:
         self._state, self._clock = state, clock
 
     @contextmanager
-    def remembered(self, recipient: Recipient, plan: Plan, source: Source) -> Iterator[None]:
+    def remembered(self, recipient: Recipient, plan: Plan, *read: Source) -> Iterator[None]:
         """Make a release in this context, unless the same one was refused within its refresh interval.
 
         The same is: one consumer's, of one dataset, by a plan that does the same (under whichever agreement),
-        from a source whose state did not change. Raises that refusal again, or what the context raises; what is
-        lasting of it is remembered, unless the source changed meanwhile.
+        from sources (all that are `read`) whose state did not change. Raises that refusal again, or what the context
+        raises; what is lasting of it is remembered, unless a source changed meanwhile.
         """
-        making, seen = _making(plan), source.state()
+        making, seen = _making(plan), _states(read)
         refused = self._state.refused_release(recipient.consumer, recipient.dataset)
         if refused is not None and (refused.making, refused.source) == (making, seen):
             raise SluicegateError(refused.reason, refused.message, (), refused.metadata)
         try:
             yield
         except SluicegateError as error:
-            if error.reason in LASTING and _state(source) == seen:
+            if error.reason in LASTING and _unchanged(read, seen):
                 self._state.release_refused(
                     RefusedRelease(
                         recipient.consumer,
@@ -74,7 +74,11 @@ def _making(plan: Plan) -> str:
     return canonical.digest(msgspec.to_builtins(msgspec.structs.replace(plan, agreement_digest="")))
 
 
-def _state(source: Source) -> str | None:
+def _states(read: Sequence[Source]) -> str:
+    return " ".join(source.state() for source in read)
+
+
+def _unchanged(read: Sequence[Source], seen: str) -> bool:
     with contextlib.suppress(SluicegateError):
-        return source.state()
-    return None
+        return _states(read) == seen
+    return False

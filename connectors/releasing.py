@@ -94,16 +94,25 @@ class Releasing:
         plan = self._plan(verified, source)
         # 3
         decision = self._decide(verified, plan)
-
         # 4
-        def maker(folder: Path, name: str) -> Release:
-            return self._make(verified, plan, source, folder, name)
+        register = self._register(verified, plan)
 
-        recipient = _recipient(verified)
-        with self._refusals.remembered(recipient, plan, source):
+        def maker(folder: Path, name: str) -> Release:
+            return self._make(verified, plan, source, register, folder, name)
+
+        recipient, read = _recipient(verified), (source,) if register is None else (source, register)
+        with self._refusals.remembered(recipient, plan, *read):
             return self._shelf.make(recipient, plan, maker, wait=self._make_wait), decision
 
-    def _make(self, verified: VerifiedAgreement, plan: Plan, source: Source, folder: Path, name: str) -> Release:
+    def _make(
+        self,
+        verified: VerifiedAgreement,
+        plan: Plan,
+        source: Source,
+        register: Source | None,
+        folder: Path,
+        name: str,
+    ) -> Release:
         secrets = self._keyring.secrets(verified.digest)
         if plan.aggregate is not None:
             return aggregating.make(
@@ -121,7 +130,7 @@ class Releasing:
             plan,
             source,
             secrets,
-            population=self._population(verified, plan),
+            population=_population(register, plan),
             spool=folder,
             release_id=name,
             clock=self._clock,
@@ -139,13 +148,12 @@ class Releasing:
             raise SluicegateError(Reason.SOURCE_UNAVAILABLE, f"this gateway has no source for the dataset {dataset}")
         return settings
 
-    def _population(self, verified: VerifiedAgreement, plan: Plan) -> Population | None:
+    def _register(self, verified: VerifiedAgreement, plan: Plan) -> Source | None:
         """The register that people of the release are looked up in, where one is bound."""
         register = self._bound(verified.agreement.dataset).register
         if register is None or plan.entity is None:
             return None
-        people = sources.open(self._bound(register), verified.contract.fields)
-        return Population.of(people, plan, {field.name: field.technique for field in plan.fields}, plan.entity)
+        return sources.open(self._bound(register), verified.contract.fields)
 
     def _plan(self, verified: VerifiedAgreement, source: Source) -> Plan:
         if verified.agreement.standard_digest != self._standard.digest:
@@ -172,6 +180,12 @@ class Releasing:
         if not decision.allow:
             raise decision.refusal()
         return decision
+
+
+def _population(register: Source | None, plan: Plan) -> Population | None:
+    if register is None or plan.entity is None:
+        return None
+    return Population.of(register, plan, {field.name: field.technique for field in plan.fields}, plan.entity)
 
 
 def _recipient(verified: VerifiedAgreement) -> Recipient:

@@ -139,6 +139,22 @@ def test_people_are_looked_up_in_a_register_that_is_bound(tmp_path: Path, regist
     gate.stop()
 
 
+def test_a_register_that_was_mended_is_looked_into_again(tmp_path: Path) -> None:
+    """What it refused is remembered, and no longer than it is as it was."""
+    visits = SourceSettings(path=str(tmp_path / "visits.parquet"), format="parquet", register="residents")
+    residents = SourceSettings(path=str(tmp_path / "residents.parquet"), format="parquet")
+    gate = make_gate(tmp_path, datasets={"hospital-visits": visits, "residents": residents})
+    people = pl.read_parquet(tmp_path / "visits.parquet")
+    people.drop("citizen_id").write_parquet(tmp_path / "residents.parquet")
+    gate.start()
+    client = gate.client()
+    for _ in range(2):
+        assert refused(lambda: info_of(client, gate.ticket())) == "DATA_INVALID"
+    people.write_parquet(tmp_path / "residents.parquet")
+    assert intent_of(info_of(client, gate.ticket())).bounds is not None
+    gate.stop()
+
+
 def test_pulls_within_the_refresh_interval_serve_the_same_release(gate: Gate) -> None:
     client = gate.client()
     first = info_of(client, gate.ticket())
