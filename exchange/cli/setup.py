@@ -75,7 +75,8 @@ def up(
     from exchange.processes import Town
 
     home = state(context).home()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, and while they start: all end, then we
+    for number in (signal.SIGTERM, signal.SIGINT):  # from here on, and while they start: all end, then we
+        signal.signal(number, signal.default_int_handler)  # of SIGINT too: a shell has it ignored in the background
     with contextlib.suppress(KeyboardInterrupt), Town(home, only=only) as town:
         for name, address in town.addresses.items():
             note(f"{name} ready at {address}")

@@ -253,6 +253,24 @@ def test_up_runs_until_it_is_told(empty: Commands, port: int, number: signal.Sig
     assert not listens(port + 10)
 
 
+def test_up_hears_an_interrupt_in_the_background_too(empty: Commands, port: int) -> None:
+    """Shells without job control start what runs behind `&` with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process_up = started(empty.home)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process_up.stderr is not None
+    process_up.stderr.readline()
+    process_up.stderr.readline()
+    process_up.send_signal(signal.SIGINT)
+    try:
+        assert process_up.wait(timeout=30) == 0
+    finally:
+        process_up.kill()
+        process_up.communicate(timeout=30)
+
+
 def test_what_up_started_does_not_outlive_it(empty: Commands, port: int) -> None:
     """Killed, it can tell nobody anything."""
     process_up = started(empty.home)
