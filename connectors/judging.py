@@ -41,8 +41,8 @@ class Judgement:
     """What a file is like. Without bounds (data about no person) `certificate` is None and there are no figures
     of classes. `failing` classes miss a bound, which `failing_rows` rows lie in: what a release would suppress.
     `sizes`: how many classes have how many entities, (entities, classes) each. `suppressed`: rows of the source
-    in scope that the file has not; None without a source. `unlike`: columns of direct identifiers that are not
-    what the contract's mask makes. `known_by`: the columns that a register was matched by."""
+    in scope that the file has not; None without a source, and of a sample of it. `unlike`: columns of direct
+    identifiers that are not what the contract's mask makes. `known_by`: the columns that a register was matched by."""
 
     rows: int
     unlike: tuple[str, ...]
@@ -140,7 +140,8 @@ def _measured(
     suppressed = None
     if origin is not None:
         tell("reading what it was made from")
-        suppressed = max(0, origin.rows() - rows.count)
+        if origin.plan.sample is None:  # who was drawn is known with the agreement's secret alone
+            suppressed = max(0, origin.rows() - rows.count)
     paper = effectiveness.judged(
         plan,
         tables,

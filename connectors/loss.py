@@ -2,8 +2,9 @@
 
 Of one value that leaves it is the share of the source's distinct values that became it, itself left out: 0
 where it stands for one value alone, 1 where for all of them. A field's loss is the mean over its rows, a
-release's the mean over its quasi-identifiers; a row that is suppressed loses all. A field that chance went into is
-watched as it was before, as its classes are counted. Of a release with many rows or a field with many distinct
+release's the mean over its quasi-identifiers; a row that is suppressed loses all, the others what all lose on
+average: which are left is not known while they are watched. A field that chance went into is watched as it was
+before, as its classes are counted. Of a release with many rows or a field with many distinct
 values a sample of them is watched, so that memory and time stay small.
 """
 

@@ -127,13 +127,15 @@ class Judged:
     @property
     def loss_text(self) -> str:
         """The information lost, in words."""
-        if self.found.suppressed is None:
+        if self.found.suppressed is None and not self.found.loss:
             return "not known without the source"
         share = self.found.certificate.suppressed if self.found.certificate else 0.0
         columns = ", ".join(
             f"{name} {'not known' if loss is None else f'{loss:.4f}'}" for name, loss in self.found.loss.items()
         )
         whole = "not known" if self.loss is None else f"{self.loss:.4f}"
+        if self.found.suppressed is None:
+            return f"{whole} ({columns}); of a sample, so that rows left out are not known"
         return f"{whole} ({columns}); {self.found.suppressed:,} rows left out ({share:.2%})"
 
     def as_json(self) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def _losses(judged: Judged) -> str:
 
 
 def _values(judged: Judged) -> str:
-    k, known = judged.held.plan.k or 0, judged.found.suppressed is not None
+    k, known = judged.held.plan.k or 0, judged.found.suppressed is not None or bool(judged.found.loss)
     who = "persons" if judged.held.persons_known else "rows"
     said = f"Shares of the rows. A value is named where at least {k} {who} of the file have it; a few at the most."
     if known:

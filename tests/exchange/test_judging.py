@@ -182,6 +182,21 @@ def test_rows_that_may_not_be_left_out(pulled: Pulled, tmp_path: Path) -> None:
     assert any("of the source's rows in scope are not in the file, allowed is 5%" in line for line in judged.problems)
 
 
+def test_who_was_not_drawn_was_not_left_out(pulled: Pulled, tmp_path: Path) -> None:
+    """Of a purpose that sends a sample, a file has few of its source's rows, and no bound is missed by that."""
+    drawn = "        wholeRelease: {sample: {rate: 0.1, entity: citizen_id}}\n        refresh: P1D"
+    loaded = odcs.load(CONTRACT.read_bytes().replace(b"        refresh: P1D", drawn.encode(), 1))
+    assert loaded.contract.purposes[MONITORING].whole_release.sample is not None
+    people = pulled.frame["citizen_id"].unique(maintain_order=True)
+    some = pulled.frame.filter(pl.col("citizen_id").is_in(people.head(len(people) // 2).implode()))
+    file, raw = source_settings(_written(some, tmp_path / "f.parquet")), source_settings(pulled.raw)
+    judged = judge_file(loaded, file, origin=raw, purpose=MONITORING)
+    assert judged.found.suppressed is None
+    assert not any("not in the file" in line for line in judged.problems)
+    assert "of a sample" in judged.loss_text
+    assert judged.found.loss["sex"] == 0.0
+
+
 def test_the_journalist_looks_people_up_in_a_register(pulled: Pulled, tmp_path: Path) -> None:
     """Two persons of the register for each that there is: the risk is that of the class with the fewest. The
     pseudonym changes every week, so the file's own counts are of more than persons, and say nothing here."""
