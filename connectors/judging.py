@@ -159,7 +159,8 @@ def _measured(
             shared = pl.col("class").is_in(there["class"].implode())
             table = table.with_columns(n=pl.when(shared).then(1).otherwise("n"))
         risk = effectiveness.journalist(table, there)
-        paper = msgspec.structs.replace(paper, journalist_risk=certificate.figure(risk))
+        risk = certificate.figure(risk)
+        paper = msgspec.structs.replace(paper, journalist_risk=risk, register_columns=population.columns)
     paper = _levelled(judged, paper, told)
     found = {finding.column for finding in told.findings} | set(told.unlike)
     names = [name for name in (*plan.quasi_identifiers, *plan.sensitive) if name not in found]

@@ -41,7 +41,8 @@ class Population:
         """The register behind `source`, of persons told apart by `entity`: what the plan sends under these masks
         is looked up in it.
 
-        Raises DATA_INVALID for one that does not tell persons apart, or shares no column that forms classes.
+        Raises DATA_INVALID for one that does not tell persons apart, has a column of another type than the mask
+        takes, or shares no column that forms classes.
         """
         schema = source.schema()
         demand_persons(schema, entity)
@@ -98,8 +99,9 @@ def demand_persons(columns: Collection[str], entity: str) -> None:
 
 
 def _as_sent(mask: AnyTechnique, sent: PlannedField, dtype: DType) -> PlannedField | None:
-    if not mask.accepts(dtype):
-        return None
+    if problems := mask.problems(dtype):
+        told = f"the register's column {sent.name} is not as the dataset's: {problems[0]}"
+        raise SluicegateError(Reason.DATA_INVALID, told, remedy="give it the dataset's type, or another name")
     settled = mask.resolved(dtype)
     return followed(
         PlannedField(

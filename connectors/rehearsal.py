@@ -192,8 +192,8 @@ def _outcome(
     places: Layout | None,
     losses: Losses,
 ) -> DryRun:
-    allowed = privacy.allowed(plan) if plan.suppress_small is None else 1.0
-    left = verdict.rows_suppressed < verdict.rows_in if places is None else not missed(plan, verdict)
+    allowed = privacy.allowed(plan) if plan.suppress_small is None else plan.suppress_small.max_suppression
+    left = verdict.share <= allowed if places is None else not missed(plan, verdict)
     return DryRun(
         passes=left and not found,
         rows_in=verdict.rows_in,

@@ -218,7 +218,7 @@ class _Work:
                     spools.write(self.folder / OPENING, opening)
             elif self.plan.suppress_small is not None:
                 verdict = small.measured(self.plan.suppress_small, rows, exact=rows.count <= self.exact_rows)
-                small.check_some(verdict)
+                small.check(self.plan.suppress_small, verdict)
             cutter = making.Cutter(rows, verdict.alive, schema, digest, key, self.folder)
             parts = cutter.cut(max(self.part_bytes, rows.size // making.MOST_PARTS))
         finally:
@@ -257,7 +257,10 @@ class _Work:
                 yield batch if alive is None else batch.filter(alive)
 
         risk = figure(effectiveness.journalist(persons(leaving, known), self.population.classes(key)))
-        return replace(bounds, certificate=replace(bounds.certificate, journalist_risk=risk))
+        return replace(
+            bounds,
+            certificate=replace(bounds.certificate, journalist_risk=risk, register_columns=self.population.columns),
+        )
 
     def _proposal(self) -> dict[str, str]:
         """The masks that would meet the bounds, for the department, where the contract asks for a proposal."""

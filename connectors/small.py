@@ -44,12 +44,16 @@ def measured(small: SuppressSmall, rows: Rows, *, exact: bool) -> Verdict:
     return measure.run(most_suppressed=privacy.TO_THE_END)
 
 
-def check_some(verdict: Verdict) -> None:
-    """Raises BOUNDS_NOT_MET where nothing is left."""
-    if verdict.rows_suppressed == verdict.rows_in:
+def check(small: SuppressSmall, verdict: Verdict) -> None:
+    """Raises BOUNDS_NOT_MET where more would be left out than may be."""
+    if verdict.share > small.max_suppression:
         raise SluicegateError(
             Reason.BOUNDS_NOT_MET,
-            "every row is one that too few others are like, so there is nothing to release",
-            metadata={"rows_in": str(verdict.rows_in)},
+            "too many rows are such that too few others are like them",
+            metadata={
+                "rows_in": str(verdict.rows_in),
+                "rows_to_suppress": str(verdict.rows_suppressed),
+                "max_suppression": f"{small.max_suppression:.6f}",
+            },
             remedy="coarser masks, or fewer fields under suppress_small, leave larger classes",
         )

@@ -125,6 +125,10 @@ def _of_itself(stated: Certificate, bounds: Bounds, suppressed: float) -> Iterat
         yield "the share of classes above tau does not go with the highest risk"
     if not 0 <= stated.uniques <= 1 or (stated.uniques > 0) != (bounds.k_met == 1):
         yield "the share of uniques does not go with k"
+    if (stated.journalist_risk is not None) != bool(stated.register_columns):
+        yield "a journalist's risk goes with the columns that a register was matched by"
+    if not set(stated.register_columns) <= set(bounds.quasi_identifiers):
+        yield "a register was matched by columns that form no classes"
     if stated.journalist_risk is not None and not 0 <= stated.journalist_risk <= stated.dr_b + SLACK:
         yield "a register cannot raise the risk above that of who knows the person is there"
     if stated.loss is not None and not _rising(stated.suppressed, stated.loss, 1.0):
@@ -179,6 +183,11 @@ def text(stated: Certificate | None, *, at_least: bool) -> str:
         f"highest risk of a class {most}{stated.dr_b:.4f} (tau {stated.tau:.4f}), mean {most}{stated.dr_c:.4f}",
         f"marketer's {most}{stated.marketer_risk:.4f}",
         f"average class {least}{stated.average_class:.1f}",
+        *(
+            (f"journalist's {stated.journalist_risk:.4f} (by {', '.join(stated.register_columns)})",)
+            if stated.journalist_risk is not None
+            else ()
+        ),
         *((f"loss {stated.loss:.4f}",) if stated.loss is not None else ()),
     ]
     for name, found in sorted(stated.spread.items()):

@@ -239,6 +239,7 @@ class Certificate(_Document, frozen=True):
     discernibility: float | None
     spread: dict[str, Spread]
     loss: float | None = None
+    register_columns: tuple[str, ...] = ()
 
 
 class Bounds(_Document, frozen=True):

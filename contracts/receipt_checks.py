@@ -21,7 +21,7 @@ from contracts.canonical import canonical
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import SKEW, epoch, rfc3339
-from contracts.model import Effectiveness, Identifiability, Purpose
+from contracts.model import Identifiability, Purpose
 from contracts.papers import Acknowledgement, Bounds, Hash, Intent, PartDigest, Receipt
 from contracts.steps import Check, need
 from contracts.trust import Use, read
@@ -225,8 +225,7 @@ def _bounds(agreement: VerifiedAgreement, paper: Receipt | Intent) -> str:
         return aggregate_plan.text(agreed)
     if demanded is None:
         small = purpose.whole_release.suppress_small
-        if paper.rows_suppressed and small is None:
-            raise _wrong("rows were suppressed, and the contract demands no bounds")
+        _suppression(paper, 0.0 if small is None else small.max_suppression)
         return "the contract demands none: data about no person" + (f"; {small.words}" if small else "")
     if paper.bounds is None:
         raise _wrong(f"the contract demands k of at least {demanded.require.k}, and no bounds are stated")
@@ -245,7 +244,8 @@ def _bounds(agreement: VerifiedAgreement, paper: Receipt | Intent) -> str:
         or any(bounds.l_met.get(name, 0) < least for name, least in bounds.l_required.items())
     ):
         raise _wrong("the bounds were not met")
-    share = _suppression(paper, demanded)
+    require = demanded.require
+    share = _suppression(paper, (require.max_suppression or 0.0) if demanded.on_violation == "suppress" else 0.0)
     # The agreement was verified under this very standard: the trust file names its digest.
     standard = standards.load(agreement.contract.sharing.standard)
     if wrong := list(certificate.problems(bounds, demanded, standard, dict(paper.schema), suppressed=share)):
@@ -261,9 +261,9 @@ def _joins_rows(agreement: VerifiedAgreement, name: str) -> bool:
     return mask is None or (about_persons and mask.joinable)
 
 
-def _suppression(paper: Receipt | Intent, demanded: Effectiveness) -> float:
+def _suppression(paper: Receipt | Intent, allowed: float) -> float:
+    """The share of rows suppressed. Raises RECEIPT_INVALID for more than is allowed."""
     share = paper.rows_suppressed / max(1, paper.rows_out + paper.rows_suppressed)
-    allowed = (demanded.require.max_suppression or 0.0) if demanded.on_violation == "suppress" else 0.0
     if share > allowed:
         raise _wrong(f"{share:.2%} of the rows were suppressed; the contract allows {allowed:.2%}")
     return share

@@ -49,17 +49,19 @@ class SuppressSmall(Technique, frozen=True, kw_only=True, tag="suppress_small"):
 
     Precondition: data about no person, and fields that are sent under masks without chance in them. Data about
     persons has its bounds instead: `require.k` counts persons, and `onViolation: suppress` leaves out whole classes.
-    Output: the other rows, in an order that tells nothing of where some were left out.
+    Output: the other rows, in an order that tells nothing of where some were left out. Where more than
+    `max_suppression` of all rows would go, the release is refused.
     Residual risk: that something was left out, and how many rows (the receipt says so). Whoever knows all but one
     of `k` rows finds the last; a total from elsewhere, less the rows that are left, tells what was left out.
     Source: ISO/IEC 20889, suppression (of records); the threshold rule of statistical offices.
 
-    >>> SuppressSmall(k=3, fields=("trade", "district")).words
+    >>> SuppressSmall(k=3, fields=("trade", "district"), max_suppression=0.1).words
     'no rows that fewer than 3 are like, by trade, district'
     """
 
     k: Annotated[int, Meta(ge=2, le=1_000_000, description="a whole number from 2 to 1000000")]
     fields: Annotated[tuple[FieldName, ...], Meta(min_length=1, max_length=200, description="a list of fields sent")]
+    max_suppression: Annotated[float, Meta(gt=0, lt=1, description="a share above 0 and below 1")]
 
     family: ClassVar[Family] = Family.SUPPRESSION
     strength: ClassVar[int] = 0

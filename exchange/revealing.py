@@ -122,8 +122,12 @@ def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[
         error.remedy = REMEDIES.get(error.reason, error.remedy)
         raise
     values = msgspec.json.decode(unseal(sealed, private, order=envelope.digest), type=tuple[str, ...])
-    key_of(path).unlink()  # it has opened what it was for
     return order, values
+
+
+def forget(path: Path) -> None:
+    """Remove the key of an order that has opened what it was for. Once the values are shown: it is used up."""
+    key_of(path).unlink(missing_ok=True)
 
 
 def _ours(exchange: Exchange, agreement: str) -> VerifiedAgreement:

@@ -74,7 +74,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], d.DType, Sequence[object]]] = {
 }
 WHOLE: dict[str, dict[str, Any]] = {
     "sample": {"rate": 0.1, "entity": "patient"},
-    "suppress_small": {"k": 5, "fields": ["trade", "district"]},
+    "suppress_small": {"k": 5, "fields": ["trade", "district"], "max_suppression": 0.1},
 }
 # What stands beside the column: who the row is about, and where.
 _BESIDE: dict[str, list[Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,9 +51,9 @@ def reveal_sign(
     file: OrderFile,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Countersign a colleague's order: shows who asked for it and what it says, then asks.
+    """Countersign a colleague's order, which is shown first.
 
-    The answer is for whoever asked, so an order that no colleague of the other level has signed is refused.
+    Who asked for it is shown too, and you are asked. The answer is for whoever asked, so an order that no colleague of the other level has signed is refused.
     """
     from exchange import revealing
 
@@ -92,5 +93,7 @@ def reveal_open(
     pairs = list(zip(order.values, values, strict=True))
     if output is Form.JSON:
         show_json({"agreement": order.agreement, "field": order.field, "values": dict(pairs)})
-        return
-    show_table(["sent", "stands for"], pairs, title=order.field)
+    else:
+        show_table(["sent", "stands for"], pairs, title=order.field)
+    sys.stdout.flush()
+    revealing.forget(file)

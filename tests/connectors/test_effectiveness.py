@@ -18,7 +18,7 @@ from connectors.keys import AgreementSecrets
 from connectors.order import ReleaseKey
 from connectors.population import Population
 from connectors.privacy import Measure, Verdict
-from contracts.dtypes import INT64, STRING
+from contracts.dtypes import INT64, STRING, DType
 from contracts.errors import Reason, SluicegateError
 from contracts.model import Identifiability, SharingModel
 from contracts.plan import Plan
@@ -274,10 +274,12 @@ def test_people_of_a_release_are_looked_up_in_a_register(tmp_path: Path) -> None
     smallest = min(max(count, there[cell]) for cell, count in Counter(by).items())
     assert made.bounds.certificate.journalist_risk == pytest.approx(1 / smallest)
     assert made.bounds.certificate.journalist_risk < made.bounds.certificate.dr_b
+    assert made.bounds.certificate.register_columns == ("age", "ward")
     alone = release.make(plan, Held(frame), SECRETS, spool=tmp_path / "alone", **options)
     assert alone.bounds is not None
     assert alone.bounds == msgspec.structs.replace(
-        made.bounds, certificate=msgspec.structs.replace(made.bounds.certificate, journalist_risk=None)
+        made.bounds,
+        certificate=msgspec.structs.replace(made.bounds.certificate, journalist_risk=None, register_columns=()),
     )
 
 
@@ -289,3 +291,12 @@ def test_a_register_that_finds_nobody_is_refused(columns: list[str], says: str) 
         Population.of(Held(people), plan, {"age": Keep()}, "id")
     assert caught.value.reason is Reason.DATA_INVALID
     assert says in caught.value.message
+
+
+def test_a_register_of_other_types_is_refused() -> None:
+    """Else it would be matched by fewer columns than its department thinks, and find fewer people."""
+    bucket: tuple[dict[str, Any], DType] = ({"mask": "bucket", "size": 10}, INT64)
+    plan = plans.plan({"age": bucket, "ward": (KEEP, STRING)}, quasi_identifiers=("age", "ward"))
+    people = pl.DataFrame({"id": ["a"], "age": ["1"], "ward": ["north"]})
+    with pytest.raises(SluicegateError, match="column age is not as the dataset's"):
+        Population.of(Held(people), plan, {field.name: field.technique for field in plan.fields}, "id")

@@ -115,7 +115,9 @@ def test_a_sample_of_nobody_is_no_release(tmp_path: Path) -> None:
 @WAYS
 def test_rows_that_too_few_are_like_stay_behind(tmp_path: Path, options: dict[str, Any]) -> None:
     fields = ("town", "note", "age")
-    plan = plans.thing_plan(THINGS, suppress_small=SuppressSmall(k=18, fields=fields), order="keyed")
+    plan = plans.thing_plan(
+        THINGS, suppress_small=SuppressSmall(k=18, fields=fields, max_suppression=0.9), order="keyed"
+    )
     made = _make(plan, Held(PEOPLE), tmp_path, **options)
     masked = PEOPLE.select("town", "note", pl.col("age") // 10 * 10)
     expected = masked.filter(pl.len().over(fields) >= 18)
@@ -130,20 +132,29 @@ def test_rows_that_too_few_are_like_stay_behind(tmp_path: Path, options: dict[st
     )
 
 
-def test_where_every_class_is_small_nothing_leaves(tmp_path: Path) -> None:
-    plan = plans.thing_plan({"row": (KEEP, INT64)}, suppress_small=SuppressSmall(k=2, fields=("row",)), order="keyed")
+def test_where_more_would_stay_behind_than_may_nothing_leaves(tmp_path: Path) -> None:
+    plan = plans.thing_plan(
+        {"row": (KEEP, INT64)}, suppress_small=SuppressSmall(k=2, fields=("row",), max_suppression=0.9), order="keyed"
+    )
     error = _refusal(plan, PEOPLE, tmp_path)
     assert error.reason is Reason.BOUNDS_NOT_MET
-    assert error.metadata == {"rows_in": str(ROWS)}
+    assert error.metadata == {
+        "rows_in": str(ROWS),
+        "rows_to_suppress": str(ROWS),
+        "max_suppression": "0.900000",
+    }
     run = dry_run(plan, Held(PEOPLE), spool=tmp_path / "dry", entropy=os.urandom)
     assert not run.passes
 
 
 def test_a_dry_run_leaves_out_the_same_rows(tmp_path: Path) -> None:
-    small, sample = SuppressSmall(k=16, fields=("town", "note", "age")), Sample(rate=0.9, entity="row")
+    small, sample = (
+        SuppressSmall(k=16, fields=("town", "note", "age"), max_suppression=0.9),
+        Sample(rate=0.9, entity="row"),
+    )
     read = ("town", "note", "age", "row")
     plan = plans.thing_plan(THINGS, suppress_small=small, order="keyed", sample=sample, read=read)
     run = dry_run(plan, Held(PEOPLE), spool=tmp_path / "dry", entropy=os.urandom)
     assert run.passes
     assert 0 < run.rows_suppressed < run.rows_in < ROWS
-    assert run.share <= run.max_suppression == 1.0
+    assert run.share <= run.max_suppression == 0.9

@@ -20,7 +20,7 @@ from tests.contracts.test_plan import STANDARD, compiled, contract, field, refus
 from tests.documents import EXAMPLE, only
 
 SAMPLE = Sample(rate=0.1, entity="citizen_id")
-SMALL = SuppressSmall(k=3, fields=("ward",))
+SMALL = SuppressSmall(k=3, fields=("ward",), max_suppression=0.9)
 THINGS = {"ward": d.STRING, "beds": d.INT64}
 
 
@@ -95,18 +95,22 @@ def test_what_contradicts_the_bounds_is_refused(name: str) -> None:
 
 THING_CASES: Mapping[str, tuple[dict[str, Any], str, str]] = {
     "a class by what is not sent": (
-        {"whole_release": WholeRelease(suppress_small=SuppressSmall(k=3, fields=("war",)))},
+        {"whole_release": WholeRelease(suppress_small=SuppressSmall(k=3, fields=("war",), max_suppression=0.9))},
         "SMALL_FIELD_NOT_SENT",
         "ward",
     ),
     "a class by one field twice": (
-        {"whole_release": WholeRelease(suppress_small=SuppressSmall(k=3, fields=("ward", "ward")))},
+        {
+            "whole_release": WholeRelease(
+                suppress_small=SuppressSmall(k=3, fields=("ward", "ward"), max_suppression=0.9)
+            )
+        },
         "FIELD_TWICE",
         "suppress_small.fields",
     ),
     "a class by chance": (
         {
-            "whole_release": WholeRelease(suppress_small=SuppressSmall(k=3, fields=("beds",))),
+            "whole_release": WholeRelease(suppress_small=SuppressSmall(k=3, fields=("beds",), max_suppression=0.9)),
             "fields": {"beds": techniques.parse({"mask": "noise", "distribution": "laplace", "scale": 3})},
         },
         "SMALL_FIELD_RANDOM",
@@ -159,8 +163,16 @@ WRONG: Mapping[str, tuple[object, str, str]] = {
     "none of it": ({"sample": {"rate": 0, "entity": "citizen_id"}}, "wholeRelease.sample.rate", "above 0"),
     "no entity": ({"sample": {"rate": 0.5}}, "wholeRelease.sample.entity", "missing"),
     "a field of no schema": ({"sample": {"rate": 0.5, "entity": "who"}}, "wholeRelease.sample", "'who'"),
-    "a class of one": ({"suppress_small": {"k": 1, "fields": ["sex"]}}, "wholeRelease.suppress_small.k", "from 2"),
-    "no fields": ({"suppress_small": {"k": 5, "fields": []}}, "wholeRelease.suppress_small.fields", "at least 1"),
+    "a class of one": (
+        {"suppress_small": {"k": 1, "fields": ["sex"], "max_suppression": 0.5}},
+        "wholeRelease.suppress_small.k",
+        "from 2",
+    ),
+    "no fields": (
+        {"suppress_small": {"k": 5, "fields": [], "max_suppression": 0.5}},
+        "wholeRelease.suppress_small.fields",
+        "at least 1",
+    ),
 }
 
 
