@@ -53,7 +53,8 @@ def reveal_sign(
 ) -> None:
     """Countersign a colleague's order, which is shown first.
 
-    Who asked for it is shown too, and you are asked. The answer is for whoever asked, so an order that no colleague of the other level has signed is refused.
+    Who asked for it is shown too, and you are asked. The answer is for whoever asked, so an order that no
+    colleague of the other level has signed is refused.
     """
     from exchange import revealing
 
