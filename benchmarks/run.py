@@ -2,7 +2,7 @@
 
     python -m benchmarks.run                 everything, at full size
     python -m benchmarks.run --quick         everything, small: that it works, not how fast
-    python -m benchmarks.run --only control  one of transfer, memory, control, policy, techniques, judging
+    python -m benchmarks.run --only control  one of transfer, memory, control, policy, techniques, judging, combining
 
 Each writes `benchmarks/results/<name>.json` and `<name>.md`. Full size needs about 8 GB of disk in the
 temporary folder and 12 GB of memory. `SLUICEGATE_OPA` and `SLUICEGATE_POSTGRES_URL` name real servers for
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import control, judging, machine, memory, policy, results, techniques, transfer
+from benchmarks import combining, control, judging, machine, memory, policy, results, techniques, transfer
 from benchmarks.results import Result
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "policy": policy.run,
     "techniques": techniques.run,
     "judging": judging.run,
+    "combining": combining.run,
 }
 
 

@@ -151,6 +151,7 @@ class Gateway:
         )
         self._releasing = Releasing(
             self._shelf,
+            state,
             Refusals(state, clock),
             state,
             settings.datasets,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 
@@ -107,6 +109,37 @@ class RefusedRelease:
     message: str
     metadata: dict[str, str]
     until: int
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """One release: made at an instant, kept by its recipient until another (epoch seconds); its bit, its k, its
+    agreement's digest; how many rows it had, and the sum of their digests (0: not counted)."""
+
+    release: str
+    made: int
+    until: int
+    bit: int
+    k: int
+    agreement: str
+    rows: int = 0
+    total: int = 0
+
+
+class SentRecord(Struct, frozen=True, kw_only=True):
+    """All releases of one definition of rows that a recipient may still have. `release` names the folder, `fields`
+    what each quasi-identifier is made of, `units` the pseudonyms that joined rows and have files of their own."""
+
+    definition: str
+    probe: str
+    release: str
+    sent: tuple[Sent, ...]
+    fields: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    @property
+    def until(self) -> int:
+        """When the last of them is to be gone."""
+        return max((one.until for one in self.sent), default=0)
 
 
 def refresh_pending(held: Interval) -> SluicegateError:

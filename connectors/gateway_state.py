@@ -16,6 +16,8 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from connectors import budget
 from connectors.gateway_records import (
     Delivered,
@@ -26,54 +28,16 @@ from connectors.gateway_records import (
     RefusedRelease,
     Report,
     ReportKind,
+    SentRecord,
     StoredTransfer,
     refresh_pending,
 )
+from connectors.gateway_tables import SCHEMA_VERSION, TABLES
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 
 SALT_BYTES = 32
-SCHEMA_VERSION = 1
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS salts (
-    agreement_digest TEXT PRIMARY KEY, salt BLOB, created INTEGER NOT NULL, erased INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS agreements (agreement_digest TEXT PRIMARY KEY, agreement TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS releases (
-    release TEXT PRIMARY KEY, agreement_digest TEXT NOT NULL, made INTEGER NOT NULL, removed INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS intervals (
-    consumer TEXT NOT NULL, dataset TEXT NOT NULL, agreement_digest TEXT NOT NULL, release TEXT NOT NULL,
-    content_digest TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS refused (
-    consumer TEXT NOT NULL, dataset TEXT NOT NULL, making TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL,
-    message TEXT NOT NULL, metadata TEXT NOT NULL, until INTEGER NOT NULL,
-    PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS transfers (
-    transfer TEXT PRIMARY KEY, grant_id TEXT NOT NULL UNIQUE, agreement TEXT NOT NULL, consumer TEXT NOT NULL,
-    release TEXT, resumed INTEGER NOT NULL, expires INTEGER NOT NULL,
-    intent BLOB, intent_reported INTEGER NOT NULL DEFAULT 0, draft BLOB, receipt BLOB, refusal TEXT) STRICT;
-CREATE INDEX IF NOT EXISTS transfers_open ON transfers (transfer) WHERE receipt IS NULL AND refusal IS NULL;
-CREATE TABLE IF NOT EXISTS parts (
-    grant_id TEXT NOT NULL, part INTEGER NOT NULL, release TEXT NOT NULL, claimed INTEGER NOT NULL, sent INTEGER,
-    PRIMARY KEY (grant_id, part)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS parts_release ON parts (release);
-CREATE TABLE IF NOT EXISTS unproved (
-    id INTEGER PRIMARY KEY, transfer TEXT NOT NULL, kind TEXT NOT NULL, mark TEXT NOT NULL,
-    delivered INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, transfer TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0, rejected TEXT) STRICT;
-CREATE TABLE IF NOT EXISTS suspensions (
-    agreement TEXT PRIMARY KEY, envelope BLOB NOT NULL, at INTEGER NOT NULL, until INTEGER,
-    lifted INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS reveals (
-    order_digest TEXT PRIMARY KEY, envelope BLOB NOT NULL, stated TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0,
-    opened INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS papers (
-    digest TEXT PRIMARY KEY, kind TEXT NOT NULL, envelope BLOB NOT NULL) STRICT;
-"""
 
 
 class GatewayState(budget.Budgets):
@@ -86,7 +50,7 @@ class GatewayState(budget.Budgets):
         CONFIG_INVALID when it cannot be read or is of a later version.
         """
         self._clock, self._entropy = clock, entropy
-        super().__init__(path, tables=_TABLES + budget.TABLES, version=SCHEMA_VERSION)
+        super().__init__(path, tables=TABLES + budget.TABLES, version=SCHEMA_VERSION)
 
     # Salts: what makes an agreement's pseudonyms and order its own, until they are destroyed.
 
@@ -178,9 +142,12 @@ class GatewayState(budget.Budgets):
         rows = self._rows(_RUNNING, consumer, dataset, self._clock())
         return Interval(*rows[0]) if rows else None
 
-    def release_made(self, made: Interval) -> None:
-        """Remember a release that now stands in the spool, and its interval. Raises REFRESH_PENDING when
-        another release's interval has not ended, whoever began it meanwhile."""
+    def release_made(
+        self, made: Interval, sent: SentRecord | None = None, compared: Iterable[str] | None = None
+    ) -> None:
+        """Remember a release that now stands in the spool, its interval, and with it what was sent. Raises
+        REFRESH_PENDING when another release's interval has not ended, whoever began it meanwhile, and
+        TOO_MANY_TRANSFERS when something was sent that is not among the records that it was `compared` with."""
         now = self._clock()
         with self._write() as db:
             row = db.execute(_RUNNING, (made.consumer, made.dataset, now)).fetchone()
@@ -190,6 +157,38 @@ class GatewayState(budget.Budgets):
                 "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, NULL)", (made.release, made.agreement_digest, now)
             )
             db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?)", astuple(made))
+            if compared is not None:
+                query = "SELECT release FROM sent WHERE consumer = ? AND dataset = ?"
+                if not {name for (name,) in db.execute(query, (made.consumer, made.dataset))} <= set(compared):
+                    message = "another release to the same consumer was made meanwhile; ask again"
+                    raise SluicegateError(Reason.TOO_MANY_TRANSFERS, message)
+            if sent is not None:
+                row = (made.consumer, made.dataset, sent.definition, sent.release, _json(sent), sent.until)
+                db.execute("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def sent_records(self, consumer: str, dataset: str) -> dict[str, SentRecord]:
+        """What a consumer was sent of a dataset, by the definition of rows."""
+        query = "SELECT definition, record FROM sent WHERE consumer = ? AND dataset = ?"
+        rows = self._rows(query, consumer, dataset)
+        return {definition: msgspec.json.decode(record, type=SentRecord) for definition, record in rows}
+
+    def sent_folders(self) -> set[str]:
+        """The folders of files of everything that was sent."""
+        return {name for (name,) in self._rows("SELECT release FROM sent")}
+
+    def sent_over(self) -> list[str]:
+        """Forget what was sent and is to be gone by now; the folders of its files."""
+        now, where = self._clock(), "FROM sent WHERE until <= ?"
+        over = [name for (name,) in self._rows(f"SELECT release {where}", now)]
+        if over:
+            with self._write() as db:
+                db.execute(f"DELETE {where}", (now,))
+        return over
+
+    def unsafe_forget_sent(self, consumer: str, dataset: str) -> None:
+        """Compare the next release with nothing: only where the files are lost and the recipient has nothing left."""
+        with self._write() as db:
+            db.execute("DELETE FROM sent WHERE consumer = ? AND dataset = ?", (consumer, dataset))
 
     def release_refused(self, refused: RefusedRelease) -> None:
         """Remember a release that cannot be made, in the place of the last one of that consumer and dataset."""
@@ -454,6 +453,10 @@ _COLUMNS = (
     "transfer, grant_id, agreement, consumer, release, resumed, expires,"
     " intent, intent_reported, draft, receipt, refusal"
 )
+
+
+def _json(sent: SentRecord) -> str:
+    return msgspec.json.encode(sent).decode()
 
 
 def _stored(row: tuple[Any, ...]) -> StoredTransfer:

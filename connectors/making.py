@@ -48,19 +48,27 @@ def wire_schema(plan: Plan) -> pa.Schema:
 
 
 Look = Callable[[pl.DataFrame], None]  # at every batch of masked rows, before it goes anywhere
+Change = Callable[[pl.DataFrame], pl.DataFrame]  # of every batch, on its way to the spool
 
 
 def deal(
-    frame: pl.LazyFrame, rows: Rows, key: ReleaseKey, looks: Sequence[Look], *, source: str, unkept: Sequence[str] = ()
+    frame: pl.LazyFrame,
+    rows: Rows,
+    key: ReleaseKey,
+    looks: Sequence[Look],
+    *,
+    source: str,
+    unkept: Sequence[str] = (),
+    change: Change = pl.DataFrame.clone,
 ) -> None:
-    """Collect a masked frame batch by batch into the spool, each batch looked at and dealt into buckets. The
+    """Collect a masked frame batch by batch into the spool, each batch looked at, changed and dealt into buckets. The
     columns `unkept` are there to be looked at alone."""
     stream = key.stream("buckets")
 
     def take(batch: pl.DataFrame) -> None:
         for look in looks:
             look(batch)
-        arrow = _arrow(batch.drop(unkept)).combine_chunks().to_batches()[0]
+        arrow = _arrow(change(batch.drop(unkept))).combine_chunks().to_batches()[0]
         indexes, bounds = order.deal(stream, arrow.num_rows)
         rows.add(arrow, indexes, bounds)
 

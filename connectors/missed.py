@@ -68,12 +68,13 @@ def _by(measure: Measure, rows: Rows, key: ReleaseKey, fields: Sequence[str]) ->
         for batch in rows.batches(tuple(dict.fromkeys((*columns, *fields)))):
             yield batch.select(*columns, privacy.tuple_hash(fields, key).alias(_TUPLE))
 
-    return dataclasses.replace(measure, batches=batches, places=dataclasses.replace(measure.places, row=_TUPLE))
+    places = dataclasses.replace(measure.places, row=_TUPLE)
+    return dataclasses.replace(measure, batches=batches, places=places, compare=None)
 
 
-def refusal(plan: Plan, verdict: Verdict, worst: Sequence[str], proposal: Mapping[str, str]) -> SluicegateError:
-    """BOUNDS_NOT_MET: required and lowest (or highest) of every bound, as first measured, `worst`, and the
-    words of a proposal where there is one."""
+def refusal(plan: Plan, verdict: Verdict, worst: Sequence[str], more: Mapping[str, str]) -> SluicegateError:
+    """BOUNDS_NOT_MET: required and lowest (or highest) of every bound, as first measured, `worst`, and `more`: the
+    words of a proposal, what a difference to earlier releases isolates."""
     figures = {
         "rows_in": str(verdict.rows_in),
         "rows_to_suppress": str(verdict.rows_suppressed),
@@ -100,5 +101,5 @@ def refusal(plan: Plan, verdict: Verdict, worst: Sequence[str], proposal: Mappin
         figures |= {"risk_required": f"{plan.max_risk:g}", "risk": f"{risk:.6f}"}
     if worst:
         figures["worst_combination"] = ", ".join(worst)
-    figures |= proposal
+    figures |= more
     return SluicegateError(Reason.BOUNDS_NOT_MET, "the release does not meet its re-identification bounds", (), figures)

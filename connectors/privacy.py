@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
+from typing import Protocol
 
 import polars as pl
 
@@ -34,6 +35,20 @@ from contracts.plan import Plan
 from contracts.receipt import Bounds, Certificate, Spread
 
 Batches = Callable[[], Iterable[pl.DataFrame]]
+
+
+class Comparison(Protocol):
+    """With what the recipient got before. Each gives the places of rows, counted over all batches, that may not
+    leave beside it, of those that are left; None for no row."""
+
+    def trimmed(self, alive: Sequence[pl.Series | None]) -> pl.Series | None:
+        """Rows without which their person stays what it was: asked once, before classes are judged."""
+        ...
+
+    def withheld(self, alive: Sequence[pl.Series | None]) -> pl.Series | None:
+        """All others: asked again until there are none."""
+        ...
+
 
 BUDGET = 8_000_000  # rows of hashes held at once
 TO_THE_END = 2.0  # a share of rows suppressed that is never reached
@@ -112,12 +127,14 @@ def with_hashes(
     key: ReleaseKey,
     *,
     beside: Iterable[pl.Expr] = (),
+    person: str | None = None,
     tuples: Mapping[str, Sequence[str]] | None = None,
 ) -> pl.LazyFrame:
     """The outgoing columns of a plan, and the hash columns of `places` behind them; with `tuples`, one more
     each for the tuple of those fields. The entity's hash is of its normalised source value, so that the value
     itself is nowhere in the result. A field that chance went into is hashed as it was before: noise would
-    make every class a class of one, and every sensitive value a distinct one. `beside` as in `masking.masked`.
+    make every class a class of one, and every sensitive value a distinct one. `beside` as in `masking.masked`;
+    `person`: a column for the entity's normalised source value itself, which whoever asks for it takes out again.
     """
     counted = [*plan.quasi_identifiers, *(name for name, _ in (*places.values, *places.hashes))]
     steady = {
@@ -129,11 +146,16 @@ def with_hashes(
         *beside,
         *(masking.before_chance(field).alias(steady[field.name]) for field in plan.fields if field.name in steady),
     ]
-    if not places.entity_is_unit:
-        name = plan.entity or ""
-        normal = masking.normalised(pl.col(name))
-        others.append(_hash(normal, key.number("entity")).alias(places.entity))
+    normal = masking.normalised(pl.col(plan.entity or ""))
+    own = [] if places.entity_is_unit else [places.entity]
+    if person is not None:  # normalised once
+        others.append(normal.alias(person))
+        normal = pl.col(person)
+    else:
+        others.extend(_hash(normal, key.number("entity")).alias(column) for column in own)
     out = masking.masked(frame, plan, secrets, beside=others)
+    if person is not None:
+        out = out.with_columns(_hash(normal, key.number("entity")).alias(column) for column in own)
     seed = key.number("unit")
     rows = {places.row: plan.quasi_identifiers, **(tuples or {})}
     return out.with_columns(
@@ -207,7 +229,8 @@ def allowed(plan: Plan) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One measuring: the hash columns of all batches (given anew at each call), the layout, the bounds."""
+    """One measuring: the hash columns of all batches (given anew at each call), the layout, the bounds, and
+    the comparison with earlier releases, if there is one."""
 
     batches: Batches
     places: Layout
@@ -215,6 +238,7 @@ class Measure:
     l: dict[str, int]  # noqa: E741 - the bound's own name
     exact: bool
     budget: int = BUDGET
+    compare: Comparison | None = None
 
     def run(self, *, most_suppressed: float) -> Verdict:
         """Measure, suppress, measure again, until every class that is left meets every bound.
@@ -245,10 +269,14 @@ class Measure:
                     name: min(census.lowest[column] for _, census in rounds) for name, column in self.places.values
                 }
                 first = False
+                if self.compare is not None and self._withheld(verdict, self.compare.trimmed(verdict.alive)):
+                    continue
             verdict.tables = [census.kept for _, census in rounds]
             suppressed = self._suppressed(verdict, [(grouping, census.failing) for grouping, census in rounds])
             if not suppressed and self.places.spread and verdict.rows_suppressed < verdict.rows_in:
                 suppressed = self._suppressed(verdict, self._spread(verdict))
+            if not suppressed and self.compare is not None and verdict.rows_suppressed < verdict.rows_in:
+                suppressed = self._withheld(verdict, self.compare.withheld(verdict.alive))
             if not suppressed or verdict.share > most_suppressed:
                 return verdict
 
@@ -260,6 +288,18 @@ class Measure:
         )
         verdict.rows_suppressed += more
         return more
+
+    def _withheld(self, verdict: Verdict, rows: pl.Series | None) -> int:
+        """Suppress these rows; how many that were."""
+        if rows is None:
+            return 0
+        at, every = 0, pl.repeat(True, verdict.rows_in, eager=True).scatter(rows, False)
+        for index, batch in enumerate(self.batches()):
+            stays, before = every.slice(at, batch.height), verdict.alive[index]
+            verdict.alive[index] = stays if before is None else before & stays
+            at += batch.height
+        verdict.rows_suppressed += len(rows)
+        return len(rows)
 
     def _spread(self, verdict: Verdict) -> list[tuple[str | None, pl.Series]]:
         """Measure how values are spread; the classes that miss a bound, once for each field."""

@@ -11,6 +11,7 @@ about no person leave as they come. Memory is bounded whatever the source's size
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from msgspec.structs import replace
 from connectors import effectiveness, making, missed, privacy, proposing, small
 from connectors import spool as spools
 from connectors.digest import ContentDigest, Hash
+from connectors.gains import Earlier, Gains
+from connectors.gateway_records import SentRecord
 from connectors.loss import Losses
 from connectors.making import PartFile
 from connectors.masking import MaskingSecrets, masked
@@ -34,6 +37,7 @@ from connectors.privacy import Measure, Verdict
 from connectors.rehearsal import ColumnEffect, DryRun, dry_run
 from connectors.residual import Inspector
 from connectors.scope import drawn
+from connectors.sent_digests import PERSON, SentDigests
 from connectors.sources.base import Source, explaining
 from contracts.certificate import figure
 from contracts.dtypes import Schema
@@ -54,6 +58,7 @@ __all__ = [
 ]
 
 OPENING = "classes"  # the file that opens a release's class commitment to an auditor
+SENT = "sent"  # the folder of what its recipient will have got with it
 
 
 class ReleaseSecrets(MaskingSecrets, Protocol):
@@ -72,7 +77,9 @@ class ReleaseSecrets(MaskingSecrets, Protocol):
 @dataclass(frozen=True, slots=True)
 class Release:
     """What `make` made. `parts` are files of `folder`; `made` is when reading began (epoch seconds);
-    `bounds` are None only for data about no person. The folder also holds `OPENING`."""
+    `bounds` are None only for data about no person. The folder also holds `OPENING` and, where there is a record
+    of what was `sent`, its files in the folder `SENT`; `compared` names the records of what was sent before that it was
+    compared with (None: nothing was)."""
 
     id: str
     folder: Path
@@ -86,6 +93,8 @@ class Release:
     bounds: Bounds | None
     order: Literal["keyed", "source"]
     made: int
+    sent: SentRecord | None = None
+    compared: frozenset[str] | None = None
 
     def close(self) -> None:
         """Remove the release from the spool. Safe to call twice."""
@@ -105,13 +114,15 @@ def make(
     part_bytes: int = making.PART_BYTES,
     exact_rows: int = making.EXACT_ROWS,
     population: Population | None = None,
+    earlier: Earlier | None = None,
 ) -> Release:
     """Make a release of a plan in its own folder `spool`.
 
     1. Scan the columns that the plan needs, keep the rows in scope, mask them, once. Every masked row is
        looked through for identifiers and images that no mask removed; one is enough to refuse the release.
     2. Rows about persons are spooled in keyed order and measured; classes that miss a bound are
-       suppressed within the contract's limit, or the release is refused.
+       suppressed within the contract's limit, or the release is refused. So are rows that would stand with
+       too few others in a difference to what the recipient got before (`earlier`; None: nothing is compared).
     3. What remains is cut into parts and digested.
 
     Up to `memory_limit` bytes of masked rows are held in memory, more are spooled to disk. Up to
@@ -119,11 +130,11 @@ def make(
     register, the people of what leaves are looked up: the journalist's risk of the certificate.
 
     Raises RESIDUAL_IDENTIFIERS and BOUNDS_NOT_MET (their metadata are for the department only), DATA_INVALID,
-    SOURCE_UNAVAILABLE, PLAN_REFUSED, SPOOL_FULL, CONFIG_UNSAFE, STATE_WRONG. The folder is gone then.
+    REFRESH_PENDING, SOURCE_UNAVAILABLE, PLAN_REFUSED, SPOOL_FULL, CONFIG_UNSAFE, STATE_WRONG. The folder is gone then.
     """
     spools.prepare(spool)
     limits = (memory_limit, part_bytes, exact_rows)
-    work = _Work(plan, source, secrets, spool, release_id, clock(), hash, *limits, population)
+    work = _Work(plan, source, secrets, spool, release_id, clock(), hash, *limits, population, earlier)
     try:
         with explaining(source, plan.read):
             return work.persons() if plan.entity is not None or plan.order == "keyed" else work.things()
@@ -168,6 +179,7 @@ class _Work:
     part_bytes: int
     exact_rows: int
     population: Population | None
+    earlier: Earlier | None
 
     def things(self) -> Release:
         """Data about no person: masked, in the source's order, streamed into parts."""
@@ -189,33 +201,46 @@ class _Work:
         key = ReleaseKey(self.secrets.order_seed, self.release_id)
         masks = self.secrets.of_release(self.release_id)
         places = privacy.layout(self.plan) if self.plan.entity is not None else None
+        digests = SentDigests(self.plan, places, self.earlier.key) if places and self.earlier else None
         scoped = drawn(self.source.scan(self.plan.read), self.plan, masks)
         losses = Losses(self.plan, key)
         if places is not None:
+            beside = (*losses.beside, *(digests.beside() if digests else ()))
+            person = PERSON if digests else None
             frame = privacy.with_hashes(
-                scoped, self.plan, masks, places, key, beside=losses.beside, tuples=self._looked_up_by()
+                scoped, self.plan, masks, places, key, beside=beside, person=person, tuples=self._looked_up_by()
             )
         elif self.plan.suppress_small is not None:
             frame = small.with_classes(scoped, self.plan, masks, key)
         else:
             frame = masked(scoped, self.plan, masks)
         making.check_schema(frame, schema, source=self.source.name)
-        rows, inspector = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit), Inspector(self.plan)
+        columns = digests.columns if digests else ()
+        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=columns)
+        inspector = Inspector(self.plan)
         try:
             with spools.room(self.release_id):
                 making.deal(
-                    frame, rows, key, (inspector.inspect, losses.look), source=self.source.name, unkept=losses.columns
+                    frame,
+                    rows,
+                    key,
+                    (inspector.inspect, losses.look),
+                    source=self.source.name,
+                    unkept=losses.columns,
+                    change=digests.added if digests else pl.DataFrame.clone,
                 )
             making.check_some(rows.count, self.source.name)
             inspector.check()
-            bounds, verdict = None, Verdict(rows.count, alive=[None] * rows.batch_count)
+            bounds, verdict, sent, gains = None, Verdict(rows.count, alive=[None] * rows.batch_count), None, None
             if places is not None:
-                verdict = self._measured(rows, places, key)
+                gains = self._gains(digests, rows)
+                verdict = self._measured(rows, places, key, gains)
                 opening = privacy.opening(verdict, key.secret("classes"))
                 bounds = privacy.bounds(self.plan, places, verdict, opening, loss=losses.total(verdict.share))
                 bounds = self._looked_up(bounds, places, verdict, rows, key)
                 with spools.room(self.release_id):
                     spools.write(self.folder / OPENING, opening)
+                    sent = gains.remember(verdict.alive, self.folder / SENT) if gains else None
             elif self.plan.suppress_small is not None:
                 verdict = small.measured(self.plan.suppress_small, rows, exact=rows.count <= self.exact_rows)
                 small.check(self.plan.suppress_small, verdict)
@@ -223,9 +248,16 @@ class _Work:
             parts = cutter.cut(max(self.part_bytes, rows.size // making.MOST_PARTS))
         finally:
             rows.close()
-        return self._release(parts, digest, rows_in=verdict.rows_in, bounds=bounds, order="keyed")
+        made = self._release(parts, digest, rows_in=verdict.rows_in, bounds=bounds, order="keyed")
+        return dataclasses.replace(made, sent=sent, compared=gains.compared if gains else None)
 
-    def _measured(self, rows: spools.Rows, places: privacy.Layout, key: ReleaseKey) -> Verdict:
+    def _gains(self, digests: SentDigests | None, rows: spools.Rows) -> Gains | None:
+        """The comparison with what the recipient got before. Raises REFRESH_PENDING."""
+        if self.earlier is None or digests is None:
+            return None
+        return Gains(digests, self.earlier, self.release_id, rows.batches, k=self.plan.k or 0, rows=rows.count)
+
+    def _measured(self, rows: spools.Rows, places: privacy.Layout, key: ReleaseKey, gains: Gains | None) -> Verdict:
         """The verdict on the spooled rows. Raises BOUNDS_NOT_MET."""
         measure = Measure(
             batches=lambda: rows.batches(places.columns),
@@ -234,11 +266,16 @@ class _Work:
             l=self.plan.sensitive,
             # An upper limit of the overall risk would miss most limits of it, so that one is counted out.
             exact=rows.count <= self.exact_rows or self.plan.max_risk is not None,
+            compare=gains,
         )
         verdict = measure.run(most_suppressed=privacy.allowed(self.plan))
         if missed.missed(self.plan, verdict):
+            # Where only the difference to earlier releases is too small, other masks are no remedy.
+            if gains and gains.persons and not verdict.failing:
+                raise missed.refusal(self.plan, verdict, (), gains.figures)
             worst = missed.combination(self.plan, measure, rows, key)
-            raise missed.refusal(self.plan, verdict, worst, self._proposal())
+            figures = {**self._proposal(), **(gains.figures if gains else {})}
+            raise missed.refusal(self.plan, verdict, worst, figures)
         return verdict
 
     def _looked_up_by(self) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ from connectors import aggregating, sources
 from connectors import release as releases
 from connectors.admission import Admitted
 from connectors.budget import Budgets
+from connectors.gains import Earlier
+from connectors.gateway_state import GatewayState
 from connectors.keys import KeyRing
 from connectors.population import Population
 from connectors.refusing import Refusals
@@ -19,7 +22,9 @@ from connectors.shelf import Recipient, Shelf, Standing
 from connectors.sources import Source, SourceSettings
 from contracts import plan as plans
 from contracts.agreement import VerifiedAgreement
+from contracts.canonical import canonical
 from contracts.errors import Reason, SluicegateError
+from contracts.instants import duration
 from contracts.plan import Plan
 from contracts.policy import inputs
 from contracts.policy.engine import Action, Decision, PolicyEngine
@@ -34,6 +39,7 @@ class Releasing:
     def __init__(
         self,
         shelf: Shelf,
+        state: GatewayState,
         refusals: Refusals,
         budgets: Budgets,
         datasets: Mapping[str, SourceSettings],
@@ -48,7 +54,7 @@ class Releasing:
         memory_limit: int,
         part_bytes: int,
     ) -> None:
-        self._shelf, self._refusals, self._budgets = shelf, refusals, budgets
+        self._shelf, self._state, self._refusals, self._budgets = shelf, state, refusals, budgets
         self._datasets, self._trust = datasets, trust
         self._standard, self._policy, self._keyring = standard, policy, keyring
         self._clock, self._content_hash, self._make_wait = clock, content_hash, make_wait
@@ -126,6 +132,7 @@ class Releasing:
                 clock=self._clock,
                 hash=self._content_hash,
             )
+        earlier = self._earlier(verified, plan) if plan.entity is not None else None
         return releases.make(
             plan,
             source,
@@ -137,6 +144,23 @@ class Releasing:
             hash=self._content_hash,
             memory_limit=self._memory_limit,
             part_bytes=self._part_bytes,
+            earlier=earlier,
+        )
+
+    def _earlier(self, verified: VerifiedAgreement, plan: Plan) -> Earlier:
+        """What the consumer was sent of this dataset before, under whichever agreement. It may keep a release for
+        the purpose's retention from its last pull on."""
+        consumer, dataset, _ = _recipient(verified)
+        retention = verified.contract.purposes[plan.purpose].retention
+        now = self._clock()
+        # Not an agreement's salt, which goes with it; no digest of an agreement looks like this.
+        secrets = self._keyring.secrets(canonical(["sent", consumer, dataset]).decode())
+        return Earlier(
+            folder=self._shelf.sent,
+            records=partial(self._state.sent_records, consumer, dataset),
+            now=now,
+            until=duration(retention).after(duration(plan.refresh).after(now)),
+            key=secrets.key("sent"),
         )
 
     def _source(self, verified: VerifiedAgreement) -> Source:

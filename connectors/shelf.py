@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from connectors import sent_records
+from connectors import spool as spools
 from connectors.gateway_records import Interval, refresh_pending
 from connectors.gateway_state import GatewayState
-from connectors.release import OPENING, Release
+from connectors.release import OPENING, SENT, Release
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import duration
 from contracts.plan import Plan
@@ -57,9 +59,11 @@ class Shelf:
         limit: int,
     ) -> None:
         """`makers` releases are made at once, while those that stand take less than `limit` bytes. The
-        openings of class commitments are kept in the folder `openings` beside the spool."""
+        openings of class commitments are kept in the folder `openings` beside the spool, what recipients got
+        before, as digests, in the folder `sent`."""
         self._spool, self._state, self._clock, self._entropy = spool, state, clock, entropy
         self._limit, self._openings = limit, spool.with_name("openings")
+        self.sent = spool.with_name("sent")
         self._makers = threading.BoundedSemaphore(makers)
         self._lock = threading.Lock()
         self._agreements: dict[str, threading.Lock] = {}
@@ -76,8 +80,14 @@ class Shelf:
         for folder in self._spool.iterdir():
             if _RELEASE_ID.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
+        for name in {folder.name for folder in self._recorded()} - self._state.sent_folders():
+            shutil.rmtree(self.sent / name, ignore_errors=True)
         for release in self._state.releases_standing():
             self._state.release_removed(release)
+
+    def _recorded(self) -> Iterator[Path]:
+        if self.sent.is_dir():
+            yield from (folder for folder in self.sent.iterdir() if _RELEASE_ID.fullmatch(folder.name))
 
     @contextmanager
     def one_at_a_time(self, agreement_digest: str) -> Iterator[None]:
@@ -128,7 +138,7 @@ class Shelf:
             folder.mkdir(mode=0o700)
             release = maker(folder, name)
             until = held.until if held else duration(plan.refresh).after(begun)
-            self._state.release_made(Interval(*recipient, name, release.content_digest, until))
+            self._remember(Interval(*recipient, name, release.content_digest, until), release)
             self._keep_opening(folder, name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -142,6 +152,22 @@ class Shelf:
             self._current[recipient.agreement_digest] = standing
         self.sweep()
         return standing
+
+    def _remember(self, made: Interval, release: Release) -> None:
+        """Write down what is about to leave, before anybody can have it: the files, then that they count."""
+        if release.sent is None:
+            self._state.release_made(made, None, release.compared)
+            return
+        before = self._state.sent_records(made.consumer, made.dataset).get(release.sent.definition)
+        with spools.room(release.id):
+            sent_records.put(release.folder / SENT, self.sent, release.id)
+        try:
+            self._state.release_made(made, release.sent, release.compared)
+        except BaseException:
+            shutil.rmtree(self.sent / release.id, ignore_errors=True)
+            raise
+        if before is not None:
+            shutil.rmtree(self.sent / before.release, ignore_errors=True)
 
     def _keep_opening(self, folder: Path, name: str) -> None:
         """Put aside what opens the release's class commitment: an auditor asks for it after the release
@@ -199,6 +225,8 @@ class Shelf:
         for standing in going:
             shutil.rmtree(standing.folder, ignore_errors=True)
             self._state.release_removed(standing.release.id)
+        for name in self._state.sent_over():
+            shutil.rmtree(self.sent / name, ignore_errors=True)
 
     def size(self) -> int:
         """How many releases stand in the spool."""

@@ -87,8 +87,9 @@ class Rows:
     that all goes to one file. `close` lets go of both.
     """
 
-    def __init__(self, path: Path, *, memory_limit: int) -> None:
-        self._path, self._limit = path, memory_limit
+    def __init__(self, path: Path, *, memory_limit: int, beside: Sequence[str] = ()) -> None:
+        """`beside` are columns that have no part in `size`, by which parts are cut."""
+        self._path, self._limit, self._beside = path, memory_limit, beside
         self._packer = Packer()
         self._held: list[pa.RecordBatch | _Written] = []
         self._bounds: list[Sequence[int]] = []
@@ -106,7 +107,11 @@ class Rows:
         """Take in a batch, its rows put into `order`; `bounds` is where each bucket begins then."""
         kept = self._packer.packed(batch).take(order)
         self._bounds.append(bounds)
-        self.size += sum(map(_length, batch.columns))
+        self.size += sum(
+            _length(values)
+            for name, values in zip(batch.schema.names, batch.columns, strict=True)
+            if name not in self._beside
+        )
         self.count += kept.num_rows
         self._memory += kept.nbytes
         if self._handle is None and self._memory > self._limit:

@@ -7,6 +7,7 @@ It holds whole releases, as bytes off the wire and as files, and has a friend at
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,3 +318,137 @@ def test_a_second_agreement_is_made_to_get_a_second_release(growing: Growing, fi
     told = refused(lambda: analyst.pull(second), Reason.REFRESH_PENDING)
     assert agreement not in str(told)
     assert growing.city.releases(ARCHIVE) == standing, "no second release was even made"
+
+
+# --- subtracting and joining releases of one interval and the next
+
+K = 5
+
+
+@dataclass
+class Successive:
+    """A register whose releases follow each other by seconds; the attacker keeps them all."""
+
+    city: City
+    source: Path
+    name: str
+    got: list[pl.DataFrame]
+
+    def agree(self, *fields: str) -> str:
+        """An agreement on all fields, or on some."""
+        some = {"fields": fields} if fields else {}
+        return self.city.agree("analyst", f"archive-office/{self.name}", "planning", approvers=["archivist"], **some)
+
+    def becomes(self, table: pl.DataFrame) -> None:
+        """The department's table is another from now on."""
+        fresh = self.source.with_suffix(".new")
+        table.write_parquet(fresh)
+        fresh.replace(self.source)
+
+    def pull(self, agreement: str) -> pl.DataFrame:
+        """The release of the next interval."""
+        time.sleep(1.1)
+        self.got.append(self.city.exchange("analyst").pull(agreement).frame())
+        return self.got[-1]
+
+
+@pytest.fixture
+def successive(attacked: Attacked, tmp_path: Path) -> Successive:
+    """A dataset of its own for each test, suppressing what it must."""
+    return published(attacked, tmp_path, "[district]")
+
+
+def published(attacked: Attacked, tmp_path: Path, quasi_identifiers: str) -> Successive:
+    """A dataset with its contract, whose quasi-identifiers are these."""
+    name, city = f"people-{next(DATASETS)}", attacked.city
+    source = tmp_path / "successive.parquet"
+    people(ROWS).write_parquet(source)
+    document = (CONTRACTS / "people.odcs.yaml").read_bytes().replace(b"registry", b"archive")
+    document = document.replace(b"keeper@", b"archivist@").replace(b"name: people", b"name: " + name.encode())
+    document = document.replace(b"refresh: P1D", b"refresh: PT1S").replace(
+        b"require: {k: 5}\n          onViolation: refuse",
+        b"require: {k: 5, maxSuppression: 0.5}\n          onViolation: suppress",
+    )
+    document = document.replace(b"quasiIdentifiers: [district]", f"quasiIdentifiers: {quasi_identifiers}".encode())
+    city.publish("archivist", document, source, gateway=ARCHIVE)
+    return Successive(city, source, name, [])
+
+
+def newcomers(count: int, district: str) -> pl.DataFrame:
+    """Residents who were not there, all of one district."""
+    return people(ROWS + count).tail(count).with_columns(district=pl.lit(district))
+
+
+@pytest.mark.parametrize("new", [1, K - 1, K])
+@pytest.mark.parametrize("fields", [(), ("district", "score", "since")], ids=["pseudonyms", "none"])
+def test_two_intervals_are_subtracted_to_see_who_came(
+    successive: Successive, new: int, fields: tuple[str, ...]
+) -> None:
+    """Newcomers of a class wait until k have gathered."""
+    table = people(ROWS)
+    district = table["district"][0]
+    agreement = successive.agree(*fields)
+    before = successive.pull(agreement)
+    successive.becomes(pl.concat([table, newcomers(new, district)]))
+    after = successive.pull(agreement)
+    assert after.height - before.height == (0 if new < K else new)
+    columns = ["district", "score", "since"]
+    assert before.select(columns).sort(columns).equals(after.select(columns).sort(columns)) == (new < K)
+
+
+@pytest.mark.parametrize("left", [1, K - 1, K])
+def test_two_intervals_are_subtracted_to_see_who_went(successive: Successive, left: int) -> None:
+    """Of a class that few left, nobody is in the next release: the difference is the class."""
+    table = people(ROWS)
+    district = table["district"][0]
+    agreement = successive.agree("district", "score", "since")
+    successive.pull(agreement)
+    members = table.filter(pl.col("district") == district)
+    successive.becomes(pl.concat([table.filter(pl.col("district") != district), members.slice(left)]))
+    after = successive.pull(agreement)
+    stayed = after.filter(pl.col("district") == district).height
+    assert stayed == (0 if left < K else members.height - left)
+    assert after.filter(pl.col("district") != district).height == table.height - members.height
+
+
+def test_a_pseudonym_joins_two_intervals_to_see_who_moved(successive: Successive) -> None:
+    """Both districts are large, in both releases; the two who moved would stand alone between them."""
+    table = people(ROWS)
+    one, other = table["district"].unique().sort()[:2]
+    movers = table.filter(pl.col("district") == one)["person_id"][:2]
+    agreement = successive.agree()
+    before = successive.pull(agreement)
+    moved = pl.when(pl.col("person_id").is_in(movers.implode())).then(pl.lit(other)).otherwise(pl.col("district"))
+    successive.becomes(table.with_columns(moved.alias("district")))
+    after = successive.pull(agreement)
+    joined = before.join(after, on="person_id", how="full", suffix="_then")
+    journeys = joined.group_by("district", "district_then").len()
+    assert all(persons >= K for persons in journeys["len"])
+    assert joined.filter(pl.col("district") != pl.col("district_then")).height == 0
+
+
+def test_another_agreement_on_fewer_fields_is_subtracted(successive: Successive) -> None:
+    """What was sent is the consumer's, not the agreement's; persons are told apart where rows cannot be."""
+    table = people(ROWS)
+    first = successive.agree()
+    before = successive.pull(first)
+    successive.city.exchange("analyst").terminate(first, reason="no longer needed")
+    successive.becomes(pl.concat([table, newcomers(K - 1, table["district"][0])]))
+    after = successive.pull(successive.agree("district", "score"))
+    assert after.group_by("district").len().sort("district").equals(before.group_by("district").len().sort("district"))
+
+
+@pytest.mark.parametrize("few", [K - 1, K])
+def test_another_agreement_on_other_fields_is_joined(attacked: Attacked, tmp_path: Path, few: int) -> None:
+    """A new field's small cell is suppressed, and would be what the first release has besides."""
+    successive = published(attacked, tmp_path, "[district, score]")
+    here = pl.col("district") == "north"
+    scored = pl.when(here & (pl.int_range(pl.len()).over("district") < few)).then(1).otherwise(0)
+    table = people(ROWS).with_columns(score=scored.cast(pl.Int64))
+    successive.becomes(table)
+    first = successive.agree("district", "since")
+    assert successive.pull(first).height == table.height
+    successive.city.exchange("analyst").terminate(first, reason="no longer needed")
+    after = successive.pull(successive.agree("district", "score", "since"))
+    north = table.filter(here).height
+    assert after.height == table.height - (north if few < K else 0)

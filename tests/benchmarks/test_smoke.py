@@ -13,7 +13,7 @@ from benchmarks.run import BENCHMARKS, main, run
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["transfer", "control", "techniques", "judging"])
+@pytest.mark.parametrize("name", ["transfer", "control", "techniques", "judging", "combining"])
 def test_what_a_quick_run_checks_holds(name: str, tmp_path: Path) -> None:
     result = run(name, quick=True)
     assert result.checks

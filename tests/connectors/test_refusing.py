@@ -184,7 +184,7 @@ def test_a_release_that_would_be_another_is_made_once_until_the_interval_ends(ga
     fetch_all(gate.client(), info_of(gate.client(), gate.ticket()))
     gate.stop()
     gate.clock.now += papers.DAY
-    visits(gate.folder / "visits.parquet", people=401)
+    visits(gate.folder / "visits.parquet", people=800)
     gate.start()
     assert [pulled(gate), pulled(gate)] == ["REFRESH_PENDING", "REFRESH_PENDING"]
     assert looks.count == 2

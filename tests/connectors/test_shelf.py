@@ -177,7 +177,7 @@ def test_a_restarted_gateway_makes_the_same_release_again_and_its_interval_goes_
 def test_a_source_that_changed_while_the_gateway_was_away_waits_for_the_interval_to_end(gate: Gate) -> None:
     before = intent_of(info_of(gate.client(), gate.ticket()))
     gate.stop()
-    visits(gate.folder / "visits.parquet", people=401)
+    visits(gate.folder / "visits.parquet", people=800)
     gate.start()
     assert refused(gate) == "REFRESH_PENDING"
     assert list((gate.folder / "spool").iterdir()) == []
