@@ -97,6 +97,12 @@ class Life:
             self.city.exchange(who).terminate(found.name, reason="another one")
         return self.city.agree(who, DATASET, "planning", approvers=["steward"])
 
+    def pending(self, agreement: str, why: str, who: str = "planner") -> bool:
+        """Whether nothing is released now, for the reason that the gateway's log says."""
+        with pytest.raises(SluicegateError) as caught:
+            self.city.exchange(who).pull(agreement, to=self.out / "pending.parquet")
+        return caught.value.reason is Reason.REFRESH_PENDING and why in self.city.log(GATEWAY)
+
     def pull(self, agreement: str, name: str, who: str = "planner") -> Path:
         """A pulled file, once the interval of what was pulled before is over."""
         to = self.out / f"{name}.parquet"
@@ -310,6 +316,12 @@ def test_a_lost_master_key_comes_back_from_a_backup_or_not_at_all(life: Life) ->
     master.unlink()
     (script,) = procedure("The master key is lost")
     life.does(script)
+    life.restart()
+    # What was sent is remembered under the lost key: nothing is compared with it, so nothing leaves.
+    eventually(lambda: life.pending(agreement, "another master key"), "what was sent is the reason")
+    life.city.town.stop(GATEWAY)
+    with GatewayState(master.parents[1] / "state.db", clock=lambda: int(time.time()), entropy=os.urandom) as state:
+        state.unsafe_forget_sent("metro-lines", DATASET.rpartition("/")[2])
     life.restart()
     assert not _pseudonyms(life.pull(agreement, "another")) & before
     assert life.verify(life.out / "mastered.parquet.receipt.json")

@@ -212,6 +212,7 @@ def test_a_proof_reads_a_logarithm_of_the_tree(
         for number in range(total):
             ledger.append(tx, city.hall, event="e", resource=f"r/{number}", actor=ACTOR, parties=(PROVIDER,), detail={})
     caplog.set_level(logging.DEBUG, "sluicegate.store")
+    caplog.clear()  # another test may have set it before
 
     def asked() -> int:
         return sum("ledger_nodes" in message for message in caplog.messages)
