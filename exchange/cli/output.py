@@ -6,6 +6,7 @@ able to move the cursor or colour the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import unicodedata
@@ -156,7 +157,10 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A remark for a person: on standard error, so that pipes stay clean."""
+    """A remark for a person: on standard error, so that pipes stay clean. What was said before comes first, also
+    where both go into one pipe."""
+    with contextlib.suppress(BrokenPipeError):  # `run` is told when it ends
+        sys.stdout.flush()
     print(plain(text), file=sys.stderr)
 
 

@@ -38,6 +38,22 @@ def test_init_makes_a_home_and_says_what_comes_next(empty: Commands) -> None:
     assert "is not empty" in again.err
 
 
+def test_what_is_said_comes_before_the_remarks_on_it_in_one_pipe_too(tmp_path: Path) -> None:
+    """As in `sluicegate ... 2>&1 | less`, where standard output would wait for the end."""
+    home = tmp_path / "home"
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("SLUICEGATE_", "PYTHONUNBUFFERED"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "exchange.cli.main", "--home", str(home), "init", "--bare"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**plain, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert done.stdout.splitlines()[0] == str(home)
+    assert "next: sluicegate up" in done.stdout.splitlines()[-1]
+
+
 def test_init_bare_and_as_json(empty: Commands) -> None:
     made = empty("init", "--bare", "--output", "json").json
     assert made == {"home": str(empty.home), "profiles": ["admin", "auditor"], "trust": f"{empty.home}/trust.yaml"}
