@@ -18,6 +18,7 @@ from connectors.cells import OWN
 from connectors.gateway_records import Sent, SentRecord
 from connectors.sent_digests import CLASS, ENTITY, KEY, SentDigests
 from connectors.sent_records import GROUP, ROWS, Kept
+from connectors.tally import repeated
 
 Batches = Callable[[Sequence[str]], Iterable[pl.DataFrame]]
 Alive = Sequence[pl.Series | None]
@@ -123,11 +124,10 @@ class Beside:
     def new(self, alive: Alive, some: Callable[[pl.DataFrame], pl.DataFrame]) -> tuple[pl.DataFrame, bool]:
         """The rows of some classes; equal ones, if there are, are told apart by which copy they are."""
         rows = pl.concat(some(batch) for batch in self.numbered((CLASS, ENTITY, KEY), alive))
-        ordered = rows[KEY].sort()
-        again = ordered.slice(1).filter(ordered.slice(1) == ordered.slice(0, max(0, len(ordered) - 1)))
+        again = repeated(rows[KEY])
         if again.is_empty():
             return rows, False
-        twice = pl.col(KEY).is_in(again.unique().implode())
+        twice = pl.col(KEY).is_in(again.implode())
         copy = pl.int_range(pl.len(), dtype=pl.UInt64).over(KEY) * pl.lit(_COPY, dtype=pl.UInt64)
         return pl.concat([rows.filter(~twice), rows.filter(twice).with_columns(pl.col(KEY) + copy)]), True
 

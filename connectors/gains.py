@@ -268,8 +268,6 @@ class Gains:
         kept = self.digests.outlives and not set(self.digests.units).isdisjoint(record.units)
         return bool(self.digests.units) and (under or kept)
 
-    # What there is, and what there was.
-
     # What is written.
 
     def _rows_union(self, alive: Alive, groups: Groups) -> Iterator[pl.DataFrame]:

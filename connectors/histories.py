@@ -15,6 +15,7 @@ import polars as pl
 
 from connectors.sent_digests import CLASS, ENTITY, KEY
 from connectors.sent_records import GROUP
+from connectors.tally import repeated
 
 _LABEL, _HISTORY = "#label", "#history"
 
@@ -127,5 +128,4 @@ def _repeated(values: pl.Series) -> bool:
     """Whether some value comes more than once: sets of one member need no gathering."""
     if cast(int, values.approx_n_unique()) * 2 < len(values):
         return True
-    ordered = values.sort()
-    return bool((ordered.slice(1) == ordered.slice(0, max(0, len(ordered) - 1))).any())
+    return not repeated(values).is_empty()

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from connectors import privacy
 from connectors.mask_expressions import before_chance
 from connectors.order import ReleaseKey
 from connectors.proposing import lost
-from contracts.plan import Plan, PlannedField
+from contracts.plan import Plan
 
 MOST = 16_384  # distinct values of a field that are watched
 ALL_OF = 262_144  # rows at the beginning, before one in
 EVERY = 17  # is enough: a prime, since rows that come in turn often do so by 2, 5, 10 or 12
 _EVERY = 2**64 - 1
-_FOLD = 0x9E37_79B9_7F4A_7C15
 
 
 class Losses:
@@ -36,7 +36,7 @@ class Losses:
         self._known = [0.0 for field in quasi if field.technique.id == "keep"]
         self._known += [1.0 for field in quasi if field.technique.id == "null"]
         watched = [field for field in quasi if field.technique.id not in ("keep", "null")]
-        self._seed = key.number("loss")
+        seed = key.number("loss")
         self._fields = {
             field.name: _Watched(
                 f"#was.{field.name}", f"#less.{field.name}" if field.technique.randomised else field.name
@@ -44,10 +44,13 @@ class Losses:
             for field in watched
         }
         self._rows = 0
-        self.beside = [self._was(field) for field in watched]
+        self.beside = [
+            privacy.tuple_hash((field.name, *field.technique.reveals), key).alias(self._fields[field.name].column)
+            for field in watched
+        ]
         # Hashed here, since the values themselves are nobody's to look at; noise would lose nothing and never end.
         self.beside += [
-            before_chance(field).hash(self._seed).alias(self._fields[field.name].value)
+            before_chance(field).hash(seed).alias(self._fields[field.name].value)
             for field in watched
             if field.technique.randomised
         ]
@@ -70,12 +73,6 @@ class Losses:
         if not found:
             return None
         return suppressed + (1 - suppressed) * sum(found) / len(found)
-
-    def _was(self, field: PlannedField) -> pl.Expr:
-        whole = pl.col(field.name).hash(self._seed)
-        for other in field.technique.reveals:
-            whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ pl.col(other).hash(self._seed)
-        return whole.alias(f"#was.{field.name}")
 
 
 class _Watched:

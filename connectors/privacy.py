@@ -28,7 +28,7 @@ from connectors import effectiveness, masking
 from connectors import spread as spreading
 from connectors.order import ReleaseKey
 from connectors.spread import Limit
-from connectors.tally import SLICE, Census, Tally, TooManyOpenError, counted_exactly
+from connectors.tally import SLICE, Census, Tally, TooManyOpenError, counted_exactly, repeated
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
@@ -411,12 +411,11 @@ def composite(rows: pl.DataFrame, row: str, unit: str) -> pl.Series:
 
     A set's hash is the sum of its tuples' hashes, which needs no sorting; of one tuple, the tuple's own.
     """
-    units = rows[unit].sort()
-    again = units.slice(1).filter((units.slice(1) == units.slice(0, max(0, len(units) - 1))).fill_null(False))
+    again = repeated(rows[unit])
     if again.is_empty():
         return rows[row].alias("class")
     sets = (
-        rows.filter(pl.col(unit).is_in(again.unique().implode()))
+        rows.filter(pl.col(unit).is_in(again.implode()))
         .select(unit, row)
         .unique()
         .group_by(unit)

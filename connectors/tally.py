@@ -13,6 +13,13 @@ class TooManyOpenError(Exception):
     """More classes are undecided than the budget holds."""
 
 
+def repeated(values: pl.Series) -> pl.Series:
+    """Those values that come more than once, nulls aside. Sorting tells it, and is cheaper than grouping."""
+    ordered = values.sort()
+    again = ordered.slice(1) == ordered.slice(0, max(0, len(ordered) - 1))
+    return ordered.slice(1).filter(again.fill_null(False)).unique()
+
+
 class Tally:
     """Distinct items of each class, counted up to `enough` and no further (None: to the end).
 
