@@ -20,9 +20,9 @@ import polars as pl
 
 from benchmarks import data, judging, masks
 from benchmarks.results import Aim, Result, Table
-from connectors import release
-from connectors.gains import Earlier
-from connectors.gateway_records import SentRecord
+from connectors.releases import release
+from connectors.sent.gains import Earlier
+from connectors.sent.records import SentRecord
 from contracts.dtypes import INT64, STRING
 from contracts.model import SharingModel
 from contracts.plan import Plan

@@ -1,6 +1,6 @@
 """A release served without its papers: for pricing guarantees one by one, and for nothing else.
 
-The serving side makes a release with `connectors.release.make`, as a gateway does, of a plan whose
+The serving side makes a release with `connectors.releases.release.make`, as a gateway does, of a plan whose
 guarantees were switched off as asked, and serves its parts. There is no exchange, no grant, no
 signature, no receipt, and TLS only where asked: what that saves is the price of the product's promises.
 """
@@ -25,10 +25,11 @@ import pyarrow.flight as fl
 
 from benchmarks import masks
 from benchmarks.workers import Work
-from connectors import release, tls
+from connectors import tls
 from connectors.digest import ContentDigest
-from connectors.making import wire_schema
-from connectors.release import Release
+from connectors.releases import release
+from connectors.releases.release import Release
+from connectors.spooling.making import wire_schema
 
 
 class _Gate(fl.FlightServerBase):  # type: ignore[misc]

@@ -19,9 +19,10 @@ import polars as pl
 
 from benchmarks import machine, masks
 from benchmarks.results import Result, Table
-from connectors import making, privacy
-from connectors.order import ReleaseKey
-from connectors.privacy import Measure, Verdict
+from connectors.measures import privacy
+from connectors.measures.privacy import Measure, Verdict
+from connectors.spooling import making
+from connectors.spooling.order import ReleaseKey
 from contracts.dtypes import INT64, STRING
 from contracts.model import SharingModel
 from contracts.plan import Plan

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from connectors import sources
 from connectors.keys import AgreementSecrets
-from connectors.masking import masked
+from connectors.masks.masking import masked
 from connectors.sources import Source, SourceSettings
 from contracts import lint, standard, techniques
 from contracts import plan as plans

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from benchmarks import masks
 from benchmarks.workers import Work
 from connectors import tls
-from connectors.making import BATCH_ROWS, WIRE_ROWS
-from connectors.residual import Inspector
+from connectors.identifiers.residual import Inspector
+from connectors.spooling.making import BATCH_ROWS, WIRE_ROWS
 
 
 def masks_alone(path: str, dataset: str) -> Work:

@@ -18,7 +18,7 @@ import polars as pl
 
 from benchmarks import machine, masks
 from benchmarks.results import Aim, Result, Table
-from connectors.masking import masked
+from connectors.masks.masking import masked
 from contracts.dtypes import DATE, FLOAT64, INT64, STRING, DType, timestamp
 from contracts.plan import Plan
 

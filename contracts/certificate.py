@@ -1,7 +1,7 @@
 """The certificate of effectiveness: how its figures follow from each other, and from the contract.
 
 After GB/T 42460-2023 as it is publicly quoted. What is measured on rows stands in
-`connectors.effectiveness`; what is computed from those figures stands here, so that whoever verifies a
+`connectors.measures.effectiveness`; what is computed from those figures stands here, so that whoever verifies a
 receipt computes it again. Figures are the department's claim: `problems` tells a claim that contradicts
 itself, the contract or the standard, not one that is untrue of the data.
 """

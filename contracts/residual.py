@@ -1,7 +1,7 @@
 """What must not be found in the rows that leave, whatever their columns are called, and who may say otherwise.
 
-`Kind` names what detectors look for; `connectors.detectors` finds it. A contract excuses a column by what it
-declares already, never by a switch of its own: see `excused`.
+`Kind` names what detectors look for; `connectors.identifiers.detectors` finds it. A contract excuses a column by what
+it declares already, never by a switch of its own: see `excused`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every masking technique has in common: its family, its promises, and exact sizes.
 
 The techniques themselves stand in `contracts.techniques`; how each is carried out, in
-`connectors.masking`. Terms follow ISO/IEC 20889.
+`connectors.masks.masking`. Terms follow ISO/IEC 20889.
 """
 
 from __future__ import annotations

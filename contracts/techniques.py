@@ -2,7 +2,7 @@
 release; `parse` reads one of a field.
 
 A technique is a frozen value: its parameters, what it accepts, what it produces, what it promises.
-`connectors.masking` turns it into one native expression. Terms follow ISO/IEC 20889:2018.
+`connectors.masks.masking` turns it into one native expression. Terms follow ISO/IEC 20889:2018.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def ten_rows(source: Path, home: Path, pulled: Path, receipt: dict[str, Any]) ->
 
     from connectors import sources
     from connectors.keys import KeyRing, MasterKey
-    from connectors.masking import masked
+    from connectors.masks.masking import masked
     from contracts import odcs, plan, standard
     from exchange import config
 

@@ -151,12 +151,12 @@ class RunningGateway:
     """A gateway and its Flight server, started and stopped together."""
 
     def __init__(self, settings: GatewaySettings, path: Path) -> None:
-        from connectors import gateway as gate
         from connectors import tls
-        from connectors.flight import FlightGateway
-        from connectors.gateway_state import GatewayState
+        from connectors.gateway import gateway as gate
+        from connectors.gateway.flight import FlightGateway
+        from connectors.gateway.state import GatewayState
         from connectors.keys import KeyRing
-        from connectors.masking import self_test
+        from connectors.masks.masking import self_test
         from exchange.connection import Connection, TokenSource
         from exchange.control_plane import GrpcControlPlane
 

@@ -1,4 +1,4 @@
-"""The exchange as a gateway sees it, over gRPC: implements `connectors.control_plane.ControlPlane`."""
+"""The exchange as a gateway sees it, over gRPC: implements `connectors.gateway.control_plane.ControlPlane`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 
-from connectors.control_plane import Heartbeat
+from connectors.gateway.control_plane import Heartbeat
 from contracts.agreement import AgreementBundle
 from contracts.envelope import Envelope
 from contracts.evidence import LedgerProof

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from connectors import judging, privacy, sources
-from connectors.judging import Judgement
-from connectors.origin import Origin
-from connectors.population import Population
+from connectors import sources
+from connectors.measures import judging, privacy
+from connectors.measures.judging import Judgement
+from connectors.measures.origin import Origin
+from connectors.measures.population import Population
 from connectors.sources.base import dtype_of
 from connectors.sources.text import LOGICAL
 from contracts import as_masked, certificate, standard

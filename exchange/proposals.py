@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from connectors import proposing, sources
-from connectors.proposing import Proposal
+from connectors import sources
+from connectors.measures import proposing
+from connectors.measures.proposing import Proposal
 from contracts import odcs
 from contracts.amending import amend
 from contracts.errors import Reason, SluicegateError

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from connectors import digest as digests
-from connectors import partial, sinks, writers
-from connectors import pull as gate
+from connectors import writers
+from connectors.consumer import partial, sinks
+from connectors.consumer import pull as gate
 from contracts import aggregate_plan, certificate
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
@@ -107,7 +108,7 @@ def _bound(bounds: Bounds, met: int, required: int) -> dict[str, Any]:
 
 
 class _Grants:
-    """Tickets for one agreement, as `connectors.pull` asks for them."""
+    """Tickets for one agreement, as `connectors.consumer.pull` asks for them."""
 
     def __init__(self, exchange: Exchange, agreed: views.Agreement) -> None:
         self._exchange, self._agreed = exchange, agreed

@@ -106,8 +106,8 @@ def opened(exchange: Exchange, path: Path, place: Place | None = None) -> tuple[
     Raises what the gateway refuses it for, KEY_UNTRUSTED for a gateway that our department did not certify,
     UNAVAILABLE for one that cannot be reached, DATA_INVALID for an answer that is not ours.
     """
-    from connectors import orders
-    from connectors.sealing import unseal
+    from connectors.gateway import orders
+    from connectors.gateway.sealing import unseal
 
     envelope, order = read_order(path)
     if len(envelope.signatures) != PEOPLE:

@@ -83,7 +83,7 @@ def certified_place(exchange: Exchange, agreement: views.Agreement) -> Place | N
 def _send(
     profile: Profile, agreement: str, place: Place, name: str, *, reason: str, until: str | None, lifted: bool
 ) -> Told:
-    from connectors import orders
+    from connectors.gateway import orders
 
     for again in (True, False):
         signed = signing.suspension(profile, agreement, reason=reason, until=until, lifted=lifted)

@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 
 from connectors import sources
-from connectors.rehearsal import DryRun, dry_run
+from connectors.releases.rehearsal import DryRun, dry_run
 from contracts import aggregate_plan, certificate, plan, standard
 from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.model import Contract

@@ -14,8 +14,8 @@ import polars as pl
 import yaml
 
 from connectors.keys import AgreementSecrets
-from connectors.mask_expressions import expression
-from connectors.mask_values import ROW_NUMBER, polars_type
+from connectors.masks.expressions import expression
+from connectors.masks.values import ROW_NUMBER, polars_type
 from contracts import dtypes as d
 from contracts import standard, techniques
 from contracts.model import Field, Identifiability, Tier

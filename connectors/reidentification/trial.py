@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from connectors import making, privacy
 from connectors.keys import passing_secrets
-from connectors.mask_values import polars_type
-from connectors.missed import missed
-from connectors.order import ReleaseKey
-from connectors.origin import followed, masked
-from connectors.population import demand_persons
-from connectors.privacy import Measure
+from connectors.masks.values import polars_type
+from connectors.measures import privacy
+from connectors.measures.missed import missed
+from connectors.measures.origin import followed, masked
+from connectors.measures.population import demand_persons
+from connectors.measures.privacy import Measure
 from connectors.reidentification import difference, guessing, linkage, tracks
 from connectors.reidentification.linkage import WHO
 from connectors.reidentification.outcome import Outcome
-from connectors.scope import drawn, in_scope
 from connectors.sources.base import Source, explaining, reading
+from connectors.spooling import making
+from connectors.spooling.order import ReleaseKey
+from connectors.spooling.scope import drawn, in_scope
 from contracts.errors import Reason, SluicegateError
 from contracts.model import Identifiability
 from contracts.plan import Plan, PlannedField

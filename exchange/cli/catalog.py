@@ -127,7 +127,7 @@ def _chosen(purpose: str | None, offered: tuple[str, ...]) -> str | None:
 
 
 def _sample(contract: Contract, purpose: str, rows: int) -> pl.DataFrame | None:
-    from connectors import sample
+    from connectors.releases import sample
     from contracts.errors import SluicegateError
 
     try:

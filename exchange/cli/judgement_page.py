@@ -1,7 +1,7 @@
 """The report of a judgement as one HTML page: figures and charts, nothing that runs, nothing from elsewhere.
 
 Whatever is not ours (names of columns, files and purposes, values) is escaped, and stripped of characters
-that change how text runs. Values are named only as `connectors.shown` gives them.
+that change how text runs. Values are named only as `connectors.measures.shown` gives them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exchange.cli.output import plain, shortened
 
 if TYPE_CHECKING:
-    from connectors.shown import Shown
+    from connectors.measures.shown import Shown
     from contracts.papers import Certificate
     from exchange.judging import Judged
 

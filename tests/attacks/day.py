@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connectors.pull import end
+from connectors.consumer.pull import end
 from contracts import evidence as law
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError

@@ -24,7 +24,7 @@ import polars as pl
 import pyarrow.flight as fl
 import pytest
 
-from connectors import pull
+from connectors.consumer import pull
 from contracts.envelope import Kind, sign
 from contracts.errors import TRAITS, Reason, SluicegateError
 from exchange import agreements, config, signing, transfers

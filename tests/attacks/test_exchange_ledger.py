@@ -20,9 +20,9 @@ import pyarrow.flight as fl
 import pytest
 import sqlalchemy as sa
 
-from connectors.control_plane import Heartbeat
-from connectors.gateway_state import GatewayState
-from connectors.watch import Watch
+from connectors.gateway.control_plane import Heartbeat
+from connectors.gateway.state import GatewayState
+from connectors.gateway.watch import Watch
 from contracts import merkle
 from contracts.canonical import canonical
 from contracts.envelope import Envelope, Kind, sign

@@ -35,7 +35,7 @@ from exchange.store import Store
 from tests import papers
 from tests.attacks.conftest import REGISTRY, Attacked
 from tests.connectors.gate import POLICY, Gate, act, info_of, make_gate, reason
-from tests.connectors.test_shelf import renamed
+from tests.connectors.gateway.test_shelf import renamed
 from tests.e2e.city import CONTRACTS, City
 from tests.e2e.steps import Fetching, refused
 from tests.papers import GATEWAY, PROVIDER, STEWARD, Cast, Papers, key

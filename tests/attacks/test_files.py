@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors import pull, sinks, sources
+from connectors import sources
+from connectors.consumer import pull, sinks
 from connectors.digest import ContentDigest
 from connectors.sources import SourceSettings
 from contracts.envelope import Envelope
@@ -33,8 +34,8 @@ from exchange.rpc.status import from_rpc_error
 from tests.attacks.conftest import Attacked
 from tests.attacks.raw_flight import RawFlight
 from tests.attacks.wires import Peak
+from tests.connectors.consumer.test_sinks import intent
 from tests.connectors.gate import CERT, KEY, Gate, make_gate
-from tests.connectors.test_sinks import intent
 from tests.e2e.city import ROOT
 from tests.e2e.steps import refused
 

@@ -25,7 +25,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from connectors.gateway_state import GatewayState
+from connectors.gateway.state import GatewayState
 from connectors.keys import KeyRing, MasterKey
 from contracts.envelope import Envelope, Kind, SigningKey, claimed_kid, sign
 from contracts.errors import Reason, SluicegateError

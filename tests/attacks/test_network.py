@@ -20,8 +20,9 @@ import pyarrow.flight as fl
 import pytest
 from msgspec.structs import replace
 
-from connectors import pull, tls
-from connectors.flight import MAX_ORDER
+from connectors import tls
+from connectors.consumer import pull
+from connectors.gateway.flight import MAX_ORDER
 from contracts.errors import Reason, SluicegateError
 from exchange.client import Exchange
 from exchange.rpc.server import OPTIONS
@@ -242,7 +243,7 @@ def _no_grant() -> tuple[Any, bytes]:
 
 
 def _health(fetching: Fetching) -> None:
-    from connectors.pull import told
+    from connectors.consumer.pull import told
 
     try:
         list(fetching.client.do_action(fl.Action("health", b""), fl.FlightCallOptions(timeout=3)))

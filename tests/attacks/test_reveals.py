@@ -19,8 +19,8 @@ import polars as pl
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from connectors import orders
-from connectors.sealing import unseal
+from connectors.gateway import orders
+from connectors.gateway.sealing import unseal
 from contracts.envelope import Envelope, Kind, SigningKey, countersign, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339

@@ -28,9 +28,9 @@ import polars as pl
 import pyarrow.flight as fl
 import pytest
 
-from connectors.gateway_records import Interval
+from connectors.gateway.records import Interval
 from connectors.keys import AgreementSecrets, KeyRing, MasterKey, hkdf_extract
-from connectors.order import ReleaseKey
+from connectors.spooling.order import ReleaseKey
 from contracts.envelope import Kind, SigningKey, sign
 from contracts.errors import SluicegateError
 from contracts.instants import rfc3339

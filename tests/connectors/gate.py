@@ -22,10 +22,10 @@ import pyarrow.flight as fl
 import pytest
 
 from connectors import tls
-from connectors.control_plane import Heartbeat
-from connectors.flight import FlightGateway
-from connectors.gateway import Gateway, GatewaySettings
-from connectors.gateway_state import GatewayState
+from connectors.gateway.control_plane import Heartbeat
+from connectors.gateway.flight import FlightGateway
+from connectors.gateway.gateway import Gateway, GatewaySettings
+from connectors.gateway.state import GatewayState
 from connectors.keys import KeyRing, MasterKey
 from connectors.sources import SourceSettings
 from contracts import standard

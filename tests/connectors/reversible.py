@@ -11,7 +11,7 @@ import polars as pl
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from connectors.keys import KeyRing, MasterKey
-from connectors.mask_reversible import aes_siv
+from connectors.masks.reversible import aes_siv
 from contracts import techniques
 from contracts.envelope import Envelope, Kind
 from contracts.instants import rfc3339

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from connectors import judging, release, sources
+from connectors import sources
 from connectors.keys import AgreementSecrets
+from connectors.measures import judging
+from connectors.releases import release
 from contracts import as_masked, odcs, plan, standard
 from contracts.errors import Reason, SluicegateError
 from contracts.papers import Bounds

@@ -8,7 +8,8 @@ from typing import cast
 import msgspec
 import pytest
 
-from connectors import orders, tls
+from connectors import tls
+from connectors.gateway import orders
 from contracts.agreement import AgreementBundle
 from contracts.canonical import digest_bytes
 from contracts.envelope import Envelope, Kind, sign, verify

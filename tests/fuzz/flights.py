@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from connectors.admission import parse_part_ticket, part_ticket
+from connectors.gateway.admission import parse_part_ticket, part_ticket
 from contracts.envelope import Envelope, Kind, sign
 from contracts.errors import TRAITS, Reason, SluicegateError
 from contracts.instants import rfc3339

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from msgspec.structs import replace
 
 from connectors import digest
-from connectors.admission import parse_part_ticket, part_ticket
+from connectors.gateway.admission import parse_part_ticket, part_ticket
 from contracts import evidence, merkle, odcs, receipt
 from contracts.agreement import Agreement, Approval, ContractStatement, Request
 from contracts.envelope import Envelope, Kind, PublicKey, SigningKey, verify

@@ -1,0 +1,470 @@
+"""Bounds, measured on the rows that are about to leave: k, l, what must be suppressed for them.
+
+A class is what an outsider can tell apart: the rows of one tuple of quasi-identifiers. Where a
+pseudonym is sent it joins rows, so a class is the whole set of tuples that one pseudonym joins
+(composite k). k counts the distinct entities of a class, l the distinct values of a sensitive field
+that leave in it; a null quasi-identifier is a value, a null sensitive value is none. Rows of a class
+that misses a bound are suppressed whole, again and again until no class misses one. Fields that chance
+went into (noise, shifted dates) are counted as they were before.
+
+Everything is counted on 64-bit keyed hashes, never on values: `columns` adds them while rows are
+masked, `measure` reads only them. Memory is bounded by `budget` rows whatever the table's size: what
+exceeds it is counted in slices of the hash space. The chance that two of a million classes share a
+hash is 3 in 10^8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Protocol
+
+import polars as pl
+
+from connectors.masks import masking
+from connectors.measures import effectiveness
+from connectors.measures import spread as spreading
+from connectors.measures.spread import Limit
+from connectors.measures.tally import SLICE, Census, Tally, TooManyOpenError, counted_exactly, repeated
+from connectors.spooling.order import ReleaseKey
+from contracts import techniques as t
+from contracts.errors import Reason, SluicegateError
+from contracts.plan import Plan
+from contracts.receipt import Bounds, Certificate, Spread
+
+Batches = Callable[[], Iterable[pl.DataFrame]]
+
+
+class Comparison(Protocol):
+    """With what the recipient got before. Each gives the places of rows, counted over all batches, that may not
+    leave beside it, of those that are left; None for no row."""
+
+    def trimmed(self, alive: Sequence[pl.Series | None]) -> pl.Series | None:
+        """Rows without which their person stays what it was: asked once, before classes are judged."""
+        ...
+
+    def withheld(self, alive: Sequence[pl.Series | None]) -> pl.Series | None:
+        """All others: asked again until there are none."""
+        ...
+
+
+BUDGET = 8_000_000  # rows of hashes held at once
+TO_THE_END = 2.0  # a share of rows suppressed that is never reached
+_FOLD = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names of the hash columns beside the outgoing ones, and how rows are grouped by them.
+
+    `row` is the tuple of quasi-identifiers, `units` the pseudonyms sent, `entity` who the row is about,
+    `values` the sensitive fields with an l, `spread` those whose spread within classes is measured.
+    `groupings`: None for single rows, a unit's column for what it joins. `person` is the source's own
+    column that tells persons apart.
+    """
+
+    row: str
+    units: tuple[str, ...]
+    person: str
+    entity: str
+    values: tuple[tuple[str, str], ...]
+    spread: tuple[Limit, ...]
+    groupings: tuple[str | None, ...]
+    entity_is_unit: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are measured by, each once: hashes, and outgoing values whose order counts."""
+        own = () if self.entity_is_unit else (self.entity,)
+        spread = (limit.column for limit in self.spread)
+        return tuple(dict.fromkeys((self.row, *self.units, *own, *(column for _, column in self.values), *spread)))
+
+    @property
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        """(field, hash column) of every sensitive field that is counted by its hashes."""
+        spread = ((limit.field, limit.column) for limit in self.spread if not limit.ordered)
+        return tuple(dict.fromkeys((*self.values, *spread)))
+
+
+def layout(plan: Plan, *, every: bool = False) -> Layout:
+    """How the rows of a plan about persons are measured. With `every` the spread of all sensitive fields
+    is, not only of those with a bound to it. Raises PLAN_REFUSED without quasi-identifiers.
+
+    Where no pseudonym of the entity itself is sent, rows are judged one by one besides: a pseudonym of
+    something larger, a household or a hospital, joins many people and would hide a single one.
+    """
+    if plan.entity is None or plan.k is None or not plan.quasi_identifiers:
+        raise SluicegateError(Reason.PLAN_REFUSED, "data about persons needs an entity, k and quasi-identifiers")
+    units = tuple(f"#unit.{name}" for name in plan.pseudonyms)
+    planned = plan.field(plan.entity)
+    same = (
+        plan.entity in plan.pseudonyms
+        and planned is not None
+        and isinstance(planned.technique, t.Hmac)
+        and planned.technique.period is None
+        and planned.technique.normalise == "text"
+    )
+    single: tuple[str | None, ...] = () if plan.entity in plan.pseudonyms else (None,)
+    return Layout(
+        row="#row",
+        units=units,
+        person=plan.entity,
+        entity=f"#unit.{plan.entity}" if same else "#entity",
+        values=tuple((name, f"#value.{name}") for name in plan.sensitive),
+        spread=spreading.limits(plan, every=every),
+        groupings=(*single, *units),
+        entity_is_unit=same,
+    )
+
+
+def with_hashes(
+    frame: pl.LazyFrame,
+    plan: Plan,
+    secrets: masking.MaskingSecrets,
+    places: Layout,
+    key: ReleaseKey,
+    *,
+    beside: Iterable[pl.Expr] = (),
+    person: str | None = None,
+    tuples: Mapping[str, Sequence[str]] | None = None,
+) -> pl.LazyFrame:
+    """The outgoing columns of a plan, and the hash columns of `places` behind them; with `tuples`, one more
+    each for the tuple of those fields. The entity's hash is of its normalised source value, so that the value
+    itself is nowhere in the result. A field that chance went into is hashed as it was before: noise would
+    make every class a class of one, and every sensitive value a distinct one. `beside` as in `masking.masked`;
+    `person`: a column for the entity's normalised source value itself, which whoever asks for it takes out again.
+    """
+    counted = [*plan.quasi_identifiers, *(name for name, _ in (*places.values, *places.hashes))]
+    steady = {
+        field.name: f"#before.{field.name}"
+        for field in plan.fields
+        if field.technique.randomised and field.name in counted
+    }
+    others = [
+        *beside,
+        *(masking.before_chance(field).alias(steady[field.name]) for field in plan.fields if field.name in steady),
+    ]
+    normal = masking.normalised(pl.col(plan.entity or ""))
+    own = [] if places.entity_is_unit else [places.entity]
+    if person is not None:  # normalised once
+        others.append(normal.alias(person))
+        normal = pl.col(person)
+    else:
+        others.extend(_hash(normal, key.number("entity")).alias(column) for column in own)
+    out = masking.masked(frame, plan, secrets, beside=others)
+    if person is not None:
+        out = out.with_columns(_hash(normal, key.number("entity")).alias(column) for column in own)
+    seed = key.number("unit")
+    rows = {places.row: plan.quasi_identifiers, **(tuples or {})}
+    return out.with_columns(
+        *(tuple_hash(names, key, steady).alias(column) for column, names in rows.items()),
+        *(
+            _hash(pl.col(name), seed + index).alias(column)
+            for index, (name, column) in enumerate(zip(plan.pseudonyms, places.units, strict=True))
+        ),
+        *(
+            _hash(pl.col(steady.get(name, name)), key.number("value", name)).alias(column)
+            for name, column in places.hashes
+        ),
+    ).drop(steady.values())
+
+
+def tuple_hash(fields: Iterable[str], key: ReleaseKey, stand_ins: Mapping[str, str] = MappingProxyType({})) -> pl.Expr:
+    """The keyed hash of a tuple of outgoing values, or of the columns that stand in for them; nulls count
+    as values."""
+    whole: pl.Expr = pl.lit(key.number("tuple") >> 1, dtype=pl.UInt64)
+    for name in fields:
+        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ pl.col(stand_ins.get(name, name)).hash(
+            key.number("tuple", name)
+        )
+    return whole.hash(key.number("tuple", "whole"))
+
+
+def _hash(expr: pl.Expr, seed: int) -> pl.Expr:
+    """Keyed hash that leaves nulls null."""
+    return pl.when(expr.is_not_null()).then(expr.hash(seed % 2**64))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was measured. `rows_in` after scope; `alive` marks, batch by batch, the rows that may leave
+    (None: all). `tables` has, per grouping, one row a class that stays: class, n (entities), one column
+    a sensitive field; `failing` how many classes missed a bound when it was first measured, `alone` the
+    share of entities that were alone in a class then. `first_spread` and `spread` are the worst of each
+    field's spread when it was first measured, and over the classes that stay."""
+
+    rows_in: int
+    rows_suppressed: int = 0
+    failing: int = 0
+    lowest_k: int = 0
+    lowest_l: dict[str, int] = field(default_factory=dict)
+    exact: bool = True
+    alone: float = 0.0
+    first_spread: dict[str, Spread] = field(default_factory=dict)
+    spread: dict[str, Spread] = field(default_factory=dict)
+    alive: list[pl.Series | None] = field(default_factory=list)
+    tables: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Share of rows suppressed."""
+        return self.rows_suppressed / self.rows_in if self.rows_in else 0.0
+
+    @property
+    def classes(self) -> int:
+        """Classes that stay: of what a pseudonym joins, where one is sent."""
+        return self.tables[-1].height if self.tables else 0
+
+    def met(self, column: str) -> int:
+        """The lowest count of a column of the tables; 0 where no class is left."""
+        return min((int(table[column].min()) for table in self.tables if table.height), default=0)  # type: ignore[arg-type]
+
+
+def allowed(plan: Plan) -> float:
+    """The share of rows that may be suppressed; without a stated limit, none."""
+    return (plan.max_suppression or 0.0) if plan.on_violation == "suppress" else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measuring: the hash columns of all batches (given anew at each call), the layout, the bounds, and
+    the comparison with earlier releases, if there is one."""
+
+    batches: Batches
+    places: Layout
+    k: int
+    l: dict[str, int]  # noqa: E741 - the bound's own name
+    exact: bool
+    budget: int = BUDGET
+    compare: Comparison | None = None
+
+    def run(self, *, most_suppressed: float) -> Verdict:
+        """Measure, suppress, measure again, until every class that is left meets every bound.
+
+        Stops early, with what is known by then, once more than that share would be suppressed.
+        """
+        verdict, nameless = Verdict(0, exact=self.exact), 0
+        for batch in self.batches():
+            nameless += batch[self.places.entity].null_count()
+            verdict.rows_in += batch.height
+            verdict.alive.append(None)
+        if nameless:
+            raise SluicegateError(
+                Reason.DATA_INVALID,
+                f"the entity {self.places.person} is null or empty in {nameless} of {verdict.rows_in} rows, so "
+                "persons cannot be told apart",
+                metadata={"rows_in": str(verdict.rows_in), "rows_without_entity": str(nameless)},
+            )
+        first = True
+        # k and l first: how values are spread is judged against what those leave.
+        while True:
+            rounds = [(grouping, self._census(grouping, verdict)) for grouping in self.places.groupings]
+            if first:
+                verdict.failing = sum(len(census.failing) for _, census in rounds)
+                verdict.alone = max(census.alone / max(1, census.entities) for _, census in rounds)
+                verdict.lowest_k = min(census.lowest["n"] for _, census in rounds)
+                verdict.lowest_l = {
+                    name: min(census.lowest[column] for _, census in rounds) for name, column in self.places.values
+                }
+                first = False
+                if self.compare is not None and self._withheld(verdict, self.compare.trimmed(verdict.alive)):
+                    continue
+            verdict.tables = [census.kept for _, census in rounds]
+            suppressed = self._suppressed(verdict, [(grouping, census.failing) for grouping, census in rounds])
+            if not suppressed and self.places.spread and verdict.rows_suppressed < verdict.rows_in:
+                suppressed = self._suppressed(verdict, self._spread(verdict))
+            if not suppressed and self.compare is not None and verdict.rows_suppressed < verdict.rows_in:
+                suppressed = self._withheld(verdict, self.compare.withheld(verdict.alive))
+            if not suppressed or verdict.share > most_suppressed:
+                return verdict
+
+    def _suppressed(self, verdict: Verdict, failing: list[tuple[str | None, pl.Series]]) -> int:
+        """Suppress the classes that fail, grouping by grouping; how many rows that were."""
+        seen = list(verdict.alive)  # all groupings of a round judge the same rows
+        more = sum(
+            self._suppress(grouping, classes, seen, verdict.alive) for grouping, classes in failing if len(classes)
+        )
+        verdict.rows_suppressed += more
+        return more
+
+    def _withheld(self, verdict: Verdict, rows: pl.Series | None) -> int:
+        """Suppress these rows; how many that were."""
+        if rows is None:
+            return 0
+        at, every = 0, pl.repeat(True, verdict.rows_in, eager=True).scatter(rows, False)
+        for index, batch in enumerate(self.batches()):
+            stays, before = every.slice(at, batch.height), verdict.alive[index]
+            verdict.alive[index] = stays if before is None else before & stays
+            at += batch.height
+        verdict.rows_suppressed += len(rows)
+        return len(rows)
+
+    def _spread(self, verdict: Verdict) -> list[tuple[str | None, pl.Series]]:
+        """Measure how values are spread; the classes that miss a bound, once for each field."""
+        found = {limit: spreading.whole(self._alive(verdict.alive), limit) for limit in self.places.spread}
+        wholes = {limit: of for limit, of in found.items() if of is not None}
+        measured = [
+            (
+                grouping,
+                spreading.by_class(partial(self._classes, grouping, verdict.alive), wholes, budget=self.budget),
+            )
+            for grouping in self.places.groupings
+            if wholes
+        ]
+        failing = [
+            (grouping, spreading.missing(tables[limit], limit)) for grouping, tables in measured for limit in wholes
+        ]
+        verdict.spread = {
+            limit.field: spreading.worst([tables[limit] for _, tables in measured], limit) for limit in wholes
+        }
+        if not verdict.first_spread:
+            verdict.first_spread = dict(verdict.spread)
+            verdict.failing += sum(len(classes) for _, classes in failing)
+        return failing
+
+    def _census(self, grouping: str | None, verdict: Verdict) -> Census:
+        """Classes of one grouping. Sliced finer each time the budget is exceeded."""
+        if self.exact:
+            return self._exactly(grouping, verdict)
+        slices = 1
+        while True:
+            try:
+                return self._counted(grouping, verdict.alive, slices)
+            except TooManyOpenError:
+                slices *= 4
+
+    def _counted(self, grouping: str | None, alive: list[pl.Series | None], slices: int) -> Census:
+        census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
+        for index in range(slices):
+            tallies = {column: Tally(bound, self.budget) for column, bound in (("n", self.k), *census.least.items())}
+            for rows in self._classes(grouping, alive):
+                for piece in rows.iter_slices(SLICE):
+                    mine = piece.filter(pl.col("class") % slices == index) if slices > 1 else piece
+                    for column, tally in tallies.items():
+                        item = self.places.entity if column == "n" else column
+                        tally.add(mine.select("class", item=pl.col(item)))
+            census.take({column: tally.counts(column) for column, tally in tallies.items()})
+        return census
+
+    def _exactly(self, grouping: str | None, verdict: Verdict) -> Census:
+        """The same, counted to the end."""
+        census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
+        items = {"n": self.places.entity, **{column: column for column in census.least}}
+        rows = verdict.rows_in - verdict.rows_suppressed
+        census.take(counted_exactly(partial(self._classes, grouping, verdict.alive), items, rows, self.budget))
+        return census
+
+    def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
+        """The rows still alive, each with its class; for a unit, all rows of a unit in one frame."""
+        if grouping is None:
+            for batch in self._alive(alive):
+                yield batch.with_columns(pl.col(self.places.row).alias("class"))
+            return
+        for part in self._by_unit(grouping, alive):
+            yield part.with_columns(composite(part, self.places.row, grouping))
+
+    def _by_unit(self, grouping: str, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
+        rows = sum(batch.height for batch in self._alive(alive))
+        slices = max(1, -(-rows // self.budget))
+        for index in range(slices):
+            mine = (pl.col(grouping).fill_null(0) % slices == index) if slices > 1 else None
+            frames = [batch.filter(mine) if mine is not None else batch for batch in self._alive(alive)]
+            if frames:
+                yield pl.concat(frames, rechunk=True)
+
+    def _alive(self, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
+        for batch, mask in zip(self.batches(), alive, strict=True):
+            yield batch if mask is None else batch.filter(mask)
+
+    def _suppress(
+        self, grouping: str | None, failing: pl.Series, seen: list[pl.Series | None], alive: list[pl.Series | None]
+    ) -> int:
+        """Mark the rows of classes that fail among those seen as not to leave; how many more there are now."""
+        units: pl.Series | None = None
+        if grouping is not None:
+            gone = [
+                part.with_columns(composite(part, self.places.row, grouping))
+                .filter(pl.col("class").is_in(failing.implode()))[grouping]
+                .unique()
+                for part in self._by_unit(grouping, seen)
+            ]
+            units = pl.concat(gone).drop_nulls()
+        more = 0
+        for index, batch in enumerate(self.batches()):
+            row = batch[self.places.row].is_in(failing.implode())
+            if grouping is None or units is None:
+                goes = row
+            else:  # a null pseudonym joins nothing: such a row stands for itself
+                unit = batch[grouping]
+                goes = unit.is_in(units.implode()).fill_null(False) | (unit.is_null() & row)
+            before = alive[index]
+            after = ~goes if before is None else before & ~goes
+            more += (batch.height if before is None else int(before.sum())) - int(after.sum())
+            alive[index] = after
+        return more
+
+
+def composite(rows: pl.DataFrame, row: str, unit: str) -> pl.Series:
+    """The class of each row: its unit's set of tuples, as one hash. All rows of a unit must be here.
+
+    A set's hash is the sum of its tuples' hashes, which needs no sorting; of one tuple, the tuple's own.
+    """
+    again = repeated(rows[unit])
+    if again.is_empty():
+        return rows[row].alias("class")
+    sets = (
+        rows.filter(pl.col(unit).is_in(again.implode()))
+        .select(unit, row)
+        .unique()
+        .group_by(unit)
+        .agg(pl.col(row).sum().alias("class"))
+    )
+    joined = rows.select(unit, row).join(sets, on=unit, how="left", maintain_order="left")
+    return joined.select(pl.coalesce("class", row).alias("class")).to_series()
+
+
+def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes, *, loss: float | None) -> Bounds:
+    """What the receipt says of a verdict, its certificate with that loss included. `opening` are the bytes that
+    open the commitment to the class counts: an auditor who is shown them hashes them, then compares."""
+    return Bounds(
+        entity=plan.entity or "",
+        quasi_identifiers=plan.quasi_identifiers,
+        composite=bool(places.units),
+        k_required=plan.k or 0,
+        k_met=verdict.met("n"),
+        l_required=dict(plan.sensitive),
+        l_met={name: verdict.met(column) for name, column in places.values},
+        at_least=not verdict.exact,
+        classes=verdict.classes,
+        class_commitment="sha256:" + hashlib.sha256(opening).hexdigest(),
+        certificate=certificate(plan, verdict, loss=loss),
+    )
+
+
+def certificate(plan: Plan, verdict: Verdict, *, loss: float | None = None) -> Certificate:
+    """The judgement of a verdict's effectiveness."""
+    return effectiveness.judged(
+        plan,
+        verdict.tables,
+        rows_in=verdict.rows_in,
+        suppressed=verdict.rows_suppressed,
+        exact=verdict.exact,
+        spread=verdict.spread,
+        loss=loss,
+    )
+
+
+def opening(verdict: Verdict, salt: bytes) -> bytes:
+    """The bytes behind the commitment: the salt; then per grouping the number of classes (8 bytes), the
+    classes in rising order (8 bytes each) and their entities (4 bytes each), all little-endian."""
+    parts = [salt]
+    for table in verdict.tables:
+        ordered = table.sort("class")
+        parts.append(ordered.height.to_bytes(8, "little"))
+        for column, width in (("class", 8), ("n", 4)):
+            values = ordered[column].rechunk().to_arrow()
+            parts.append(values.buffers()[1].slice(values.offset * width, len(values) * width).to_pybytes())
+    return b"".join(parts)

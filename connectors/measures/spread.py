@@ -1,0 +1,220 @@
+"""How the values of sensitive fields are spread within classes: t (two distances) and entropy.
+
+A class whose values are spread otherwise than the whole release's tells something about everyone in it,
+however many they are. Two distances say how far: the variational one takes values as names, the ordered
+one (earth mover's) as places in their order, so that a class of neighbouring salaries is nearer than one
+of extremes. A null is a value here, and comes first: having none tells something too. Entropy, like
+distinct l, is of the values alone.
+
+Rows are counted per class and value, exactly, whatever the table's size: what exceeds the budget is
+counted in slices of the classes. The whole's spread must fit, so a field may have `MOST_VALUES` values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from connectors.measures.tally import TooManyOpenError
+from contracts import certificate
+from contracts.errors import Reason, SluicegateError
+from contracts.papers import Spread
+from contracts.plan import Plan
+
+MOST_VALUES = 2_000_000  # distinct values of one field
+PAIRS = 8_000_000  # of class and value, held at once
+ROWS = 4_000_000  # grouped at once
+
+Classes = Callable[[], Iterable[pl.DataFrame]]  # rows with their class, read anew at each call
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One field whose spread is measured: `column` holds its values or their hashes, `ordered` whether
+    that column's order is that of the values. A bound that is None binds nothing."""
+
+    field: str
+    column: str
+    ordered: bool
+    t: float | None
+    entropy: float | None
+
+
+def limits(plan: Plan, *, every: bool = False) -> tuple[Limit, ...]:
+    """The fields of a plan with a bound on their spread; with `every`, all sensitive ones."""
+    names = dict.fromkeys((*(plan.sensitive if every else ()), *plan.entropy, *plan.t))
+    found = []
+    for name in names:
+        planned = plan.field(name)
+        if planned is None:
+            raise SluicegateError(Reason.PLAN_REFUSED, f"{name} has a bound and is not sent")
+        ordered = certificate.ordered(str(planned.output))
+        # What has an order is measured by the values as they leave, which lie in the spool anyway.
+        column = name if ordered else f"#value.{name}"
+        found.append(Limit(name, column, ordered, plan.t.get(name), plan.entropy.get(name)))
+    return tuple(found)
+
+
+def whole(frames: Iterable[pl.DataFrame], limit: Limit) -> pl.DataFrame | None:
+    """Over all rows: each value, its `place` in order, its `share`, and `reached`, the share up to it.
+
+    More than `MOST_VALUES` values raise DATA_INVALID where a bound needs them; without one they give None."""
+    held: pl.DataFrame | None = None
+    for frame in frames:
+        counted = frame.select(value=pl.col(limit.column)).group_by("value").len("rows")
+        held = counted if held is None else _summed([held, counted], ["value"])
+        if held.height > MOST_VALUES and limit.t is None and limit.entropy is None:
+            return None
+        if held.height > MOST_VALUES:
+            raise SluicegateError(
+                Reason.DATA_INVALID,
+                f"{limit.field} has more than {MOST_VALUES} values, so no spread of them means anything; coarsen it",
+            )
+    if held is None:
+        raise SluicegateError(Reason.INTERNAL, "a spread was asked of no rows")
+    table = held.sort("value", nulls_last=False)
+    share = pl.col("rows") / pl.col("rows").sum()
+    return table.select("value", share=share, reached=share.cum_sum()).with_row_index("place")
+
+
+def by_class(
+    classes: Classes, wholes: Mapping[Limit, pl.DataFrame], *, budget: int = PAIRS
+) -> dict[Limit, pl.DataFrame]:
+    """For each field, whose `whole` is given, one row a class: `variational`, `ordered` (null where the
+    field has no order) and `entropy`. Rows are read once for all fields, as long as all pairs fit."""
+    slices, most = 1, max(budget, *(of.height for of in wholes.values()))
+    while True:
+        try:
+            found: dict[Limit, list[pl.DataFrame]] = {limit: [] for limit in wholes}
+            for index in range(slices):
+                pairs = _pairs(classes(), tuple(wholes), most, slices, index)
+                for limit, of in wholes.items():
+                    found[limit].append(_measured(pairs.pop(limit), of, limit.ordered))
+            return {limit: pl.concat(tables) for limit, tables in found.items()}
+        except TooManyOpenError:
+            slices *= 4
+
+
+def worst(measured: Iterable[pl.DataFrame], limit: Limit) -> Spread:
+    """What a certificate says of a field: the worst class of all groupings."""
+    tables = [table for table in measured if table.height]
+
+    def highest(column: str) -> float:
+        most = max((float(table[column].max()) for table in tables), default=0.0)  # type: ignore[arg-type]
+        return min(1.0, max(0.0, most))  # sums of shares may overstep by what floating point loses
+
+    lowest = min((float(table["entropy"].min()) for table in tables), default=1.0)  # type: ignore[arg-type]
+    return Spread(
+        t_required=limit.t,
+        variational=certificate.figure(highest("variational")),
+        ordered=certificate.figure(highest("ordered")) if limit.ordered else None,
+        entropy_required=limit.entropy,
+        entropy=certificate.figure(max(1.0, lowest)),
+    )
+
+
+def missing(measured: pl.DataFrame, limit: Limit) -> pl.Series:
+    """The classes that miss a bound of the field."""
+    distance = pl.col("ordered" if limit.ordered else "variational")
+    bad = pl.lit(False)
+    if limit.t is not None:
+        bad = bad | (distance > limit.t + certificate.SLACK)
+    if limit.entropy is not None:
+        bad = bad | (pl.col("entropy") < limit.entropy - certificate.SLACK)
+    return measured.filter(bad)["class"]
+
+
+def _pairs(
+    frames: Iterable[pl.DataFrame], limits: tuple[Limit, ...], most: int, slices: int, index: int
+) -> dict[Limit, pl.DataFrame]:
+    """For each field (class, value, rows) of every class of one slice."""
+    held: dict[Limit, pl.DataFrame] = {}
+    for rows in _gathered(frames, limits, slices, index):
+        for limit in limits:
+            counted = rows.select("class", value=pl.col(limit.column)).group_by("class", "value").len("rows")
+            held[limit] = _summed([held[limit], counted], ["class", "value"]) if limit in held else counted
+            if held[limit].height > most:
+                raise TooManyOpenError
+    if not held:
+        raise SluicegateError(Reason.INTERNAL, "a spread was asked of no rows")
+    return held
+
+
+def _gathered(
+    frames: Iterable[pl.DataFrame], limits: tuple[Limit, ...], slices: int, index: int
+) -> Iterator[pl.DataFrame]:
+    """The rows of one slice of the classes, many at once: batch by batch nearly every pair would be new."""
+    columns = list(dict.fromkeys(("class", *(limit.column for limit in limits))))
+    pending, waiting = [], 0
+    for frame in frames:
+        mine = frame.filter(pl.col("class") % slices == index) if slices > 1 else frame
+        pending.append(mine.select(columns))
+        waiting += mine.height
+        if waiting >= ROWS:
+            yield pl.concat(pending)
+            pending, waiting = [], 0
+    if pending:
+        yield pl.concat(pending)
+
+
+def _summed(frames: list[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
+    return pl.concat(frames).group_by(keys).agg(pl.col("rows").sum())
+
+
+def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFrame:
+    rows = (
+        pairs.join(of, on="value", how="left", nulls_equal=True)
+        .sort("class", "place")
+        .with_columns(
+            p=pl.col("rows") / pl.col("rows").sum().over("class"),
+            # Entropy is of the values alone, without nulls.
+            q=pl.when(pl.col("value").is_not_null()).then(
+                pl.col("rows") / pl.col("rows").filter(pl.col("value").is_not_null()).sum().over("class")
+            ),
+        )
+    )
+    if ordered:
+        rows = rows.with_columns(moved=_moved(rows, of))
+    return rows.group_by("class").agg(
+        # Values that the class has not add nothing: what is too much elsewhere is too little there.
+        variational=(pl.col("p") - pl.col("share")).clip(lower_bound=0).sum(),
+        ordered=pl.col("moved").sum() if ordered else pl.lit(None, dtype=pl.Float64),
+        entropy=(-(pl.col("q") * pl.col("q").log()).sum()).exp(),
+    )
+
+
+def _moved(rows: pl.DataFrame, of: pl.DataFrame) -> pl.Series:
+    """What each row of (class, place, p), in that order, adds to its class's ordered distance.
+
+    The distance is the mean over places of |share of the class up to there - share of the whole|. The
+    class's share stays what it is from one of its places to its next, while the whole's rises and may
+    cross it once: so each stretch is two sums of consecutive shares of the whole, read from prefix sums.
+    """
+    places = of.height
+    if places < 2:
+        return pl.Series("moved", [0.0]).new_from_index(0, rows.height)
+    reached = of["reached"]
+    sums = pl.concat([pl.Series("reached", [0.0]), reached]).cum_sum()  # sums[i]: of the first i
+    table = rows.select(
+        "class",
+        begin=pl.col("place").cast(pl.Int64),
+        end=pl.col("place").shift(-1).over("class").cast(pl.Int64).fill_null(places),
+        first=pl.col("place").shift(1).over("class").is_null(),
+        held=pl.col("p").cum_sum().over("class"),
+    )
+    crossing = reached.search_sorted(table["held"], side="left").cast(pl.Int64)
+    table = table.with_columns(cross=crossing).with_columns(
+        cross=pl.max_horizontal("begin", pl.min_horizontal("cross", "end"))
+    )
+
+    def upto(column: str) -> pl.Series:
+        return sums.gather(table[column])
+
+    low, high, mid = upto("begin"), upto("end"), upto("cross")
+    before = table["held"] * (table["cross"] - table["begin"]) - (mid - low)
+    after = (high - mid) - table["held"] * (table["end"] - table["cross"])
+    # Below a class's first place its share is nothing, and the whole's is all that was reached.
+    ahead = low * table["first"].cast(pl.Float64)
+    return ((before + after + ahead) / (places - 1)).alias("moved")

@@ -1,0 +1,289 @@
+"""The two passes of a release: rows from the source through the masks into the spool, and from the
+spool, shuffled, into parts. `release.make` says when; nothing here decides what may leave."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from connectors.digest import ContentDigest, arrow_type
+from connectors.sources.base import reading
+from connectors.spooling import order
+from connectors.spooling.order import ReleaseKey
+from connectors.spooling.spool import Rows, create, room
+from contracts.errors import Reason, SluicegateError
+from contracts.plan import Plan
+from contracts.receipt import PartDigest
+
+BATCH_ROWS = 131_072  # from the engine; small enough to stay in cache while it is dealt
+WIRE_ROWS = 65_536  # in a batch of a part
+_AHEAD = 3  # batches that wait to be dealt
+WORKERS = min(4, os.cpu_count() or 1)
+MEMORY_LIMIT = 512 << 20  # bytes of masked rows held in memory before they are spooled to disk
+PART_BYTES = 32 << 20  # of a part, about
+MOST_PARTS = 200
+EXACT_ROWS = 2_000_000  # up to so many rows, classes are counted to the end
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One part of a release: an Arrow IPC file of the spool, its rows and their digest."""
+
+    path: Path
+    rows: int
+    digest: str
+
+
+def wire_schema(plan: Plan) -> pa.Schema:
+    """The outgoing columns in Arrow's types, as any Arrow client reads them."""
+    return pa.schema([(field.name, arrow_type(str(field.output))) for field in plan.fields])
+
+
+Look = Callable[[pl.DataFrame], None]  # at every batch of masked rows, before it goes anywhere
+Change = Callable[[pl.DataFrame], pl.DataFrame]  # of every batch, on its way to the spool
+
+
+def deal(
+    frame: pl.LazyFrame,
+    rows: Rows,
+    key: ReleaseKey,
+    looks: Sequence[Look],
+    *,
+    source: str,
+    unkept: Sequence[str] = (),
+    change: Change = pl.DataFrame.clone,
+) -> None:
+    """Collect a masked frame batch by batch into the spool, each batch looked at, changed and dealt into buckets. The
+    columns `unkept` are there to be looked at alone."""
+    stream = key.stream("buckets")
+
+    def take(batch: pl.DataFrame) -> None:
+        for look in looks:
+            look(batch)
+        arrow = _arrow(change(batch.drop(unkept))).combine_chunks().to_batches()[0]
+        indexes, bounds = order.deal(stream, arrow.num_rows)
+        rows.add(arrow, indexes, bounds)
+
+    _each(frame, take, source=source)
+    rows.seal()
+
+
+def _each(frame: pl.LazyFrame, take: object, *, source: str) -> None:
+    """Call `take` with every batch, in order, on one thread beside the engine's; few batches wait."""
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            for batch in batches(frame, source=source):
+                waiting.append(beside.submit(take, batch))  # type: ignore[arg-type]
+                if len(waiting) > _AHEAD:
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            for left in waiting:
+                left.cancel()
+
+
+def batches(frame: pl.LazyFrame, *, source: str) -> Iterator[pl.DataFrame]:
+    """The frame's rows in their order, streamed in bounded memory. Raises what `sources` raise; dropping
+    the iterator stops the engine."""
+    with reading(source):
+        streamed = iter(frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True))
+    while True:
+        with reading(source):
+            batch = next(streamed, None)
+        if batch is None:
+            return
+        if batch.height:
+            yield batch
+
+
+def _arrow(batch: pl.DataFrame) -> pa.Table:
+    """A batch in Arrow's oldest layout: newer ones ship whole original strings behind slices."""
+    return batch.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def shares(rows: Rows, part_bytes: int) -> list[tuple[int, int]]:
+    """Which buckets make which part, for parts of about that many bytes: (first, last + 1) each."""
+    most = max(1, part_bytes * rows.count // max(1, rows.size))
+    return _ranges(rows.sizes(), 0, most)
+
+
+def _ranges(sizes: Sequence[int], first: int, most: int) -> list[tuple[int, int]]:
+    """Buckets in a row, `first` and on, cut into ranges of at most so many rows, but of one bucket at least."""
+    found, begin, held = [], first, 0
+    for bucket, size in enumerate(sizes, first):
+        if held and held + size > most:
+            found.append((begin, bucket))
+            begin, held = bucket, 0
+        held += size
+    return [*found, (begin, first + len(sizes))]
+
+
+class Cutter:
+    """Cuts a spool into parts: rows shuffled, without those that may not leave, digested, written.
+
+    A row's bucket is random already, so a part is shuffled by shuffling a few buckets after a few others:
+    every order stays equally likely, and what is shuffled at once fits the processor's cache. Parts are
+    cut side by side; the memory is that of a few batches.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        alive: Sequence[pl.Series | None],
+        schema: pa.Schema,
+        digest: ContentDigest,
+        key: ReleaseKey,
+        folder: Path,
+    ) -> None:
+        """`alive`: per batch of the spool, which rows may leave; None for all."""
+        self._rows, self._alive, self._schema = rows, alive, schema
+        self._digest, self._key, self._folder = digest, key, folder
+        self._sizes = rows.sizes()
+
+    def cut(self, part_bytes: int) -> list[PartFile]:
+        """All parts that have rows."""
+        wanted = [(first, last) for first, last in shares(self._rows, part_bytes) if self.leaving(first, last)]
+        with ThreadPoolExecutor(WORKERS) as workers:
+            cutting = [workers.submit(self._part, index, *share) for index, share in enumerate(wanted)]
+            try:
+                return [part.result() for part in cutting]
+            finally:
+                for part in cutting:
+                    part.cancel()
+
+    def leaving(self, first: int, last: int) -> int:
+        """How many rows of these buckets leave."""
+        return sum(
+            to - begin if (mask := self._alive[index]) is None else int(mask.slice(begin, to - begin).sum())
+            for index, begin, to in self._rows.positions(first, last)
+        )
+
+    def shuffled(self, first: int, last: int) -> pa.RecordBatch:
+        """The rows of these buckets that leave, in their final order."""
+        held = self._rows.buckets(first, last, self._schema.names)
+        indexes = order.shuffled(self._key.stream("shuffle", first, last), held.num_rows)
+        if (mask := self._mask(first, last)) is not None:
+            indexes = indexes.filter(mask.gather(indexes))
+        mixed = held.take(indexes.to_arrow())
+        leaving = [self._rows.unpacked(field.name, mixed.column(field.name), field.type) for field in self._schema]
+        return pa.RecordBatch.from_arrays(leaving, schema=self._schema)
+
+    def _mask(self, first: int, last: int) -> pl.Series | None:
+        places = self._rows.positions(first, last)
+        if all(self._alive[index] is None for index, _, _ in places):
+            return None
+        pieces = [
+            pl.repeat(True, to - begin, eager=True)
+            if (mask := self._alive[index]) is None
+            else mask.slice(begin, to - begin)
+            for index, begin, to in places
+        ]
+        return pl.concat(pieces, rechunk=True)
+
+    def _part(self, index: int, first: int, last: int) -> PartFile:
+        self._digest.open_part(index)
+        path = self._folder / part_name(index)
+        with room(self._folder.name), _file(path) as file, pa.ipc.new_file(file, self._schema) as writer:
+            for stretch in _ranges(self._sizes[first:last], first, WIRE_ROWS):
+                batch = self.shuffled(*stretch)
+                self._digest.update(index, batch)
+                writer.write_table(pa.Table.from_batches([batch]), max_chunksize=WIRE_ROWS)
+        found = self._digest.part(index)
+        return PartFile(path, found.rows, found.digest)
+
+
+class Streamer:
+    """Writes rows into parts as they come, in the source's order: for data about no person."""
+
+    def __init__(self, schema: pa.Schema, digest: ContentDigest, look: Look, folder: Path, part_bytes: int) -> None:
+        self._schema, self._digest, self._look = schema, digest, look
+        self._folder, self._part_bytes = folder, part_bytes
+        self._file: pa.OSFile | None = None
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self._bytes = 0
+        self._parts: list[tuple[Path, PartDigest]] = []
+
+    def run(self, frame: pl.LazyFrame, *, source: str) -> list[PartFile]:
+        """Stream the frame into parts."""
+        try:
+            _each(frame, self._take, source=source)
+            self._end_part()
+        finally:
+            self._abandon()
+        return [PartFile(path, found.rows, found.digest) for path, found in self._parts]
+
+    def _take(self, batch: pl.DataFrame) -> None:
+        self._look(batch)
+        arrow = _arrow(batch).cast(self._schema)
+        with room(self._folder.name):
+            if self._writer is None:
+                self._file = _file(self._folder / part_name(len(self._parts)))
+                self._writer = pa.ipc.new_file(self._file, self._schema)
+                self._bytes = 0
+            self._digest.update(len(self._parts), arrow)
+            self._writer.write_table(arrow, max_chunksize=WIRE_ROWS)
+            self._bytes += arrow.nbytes
+            if self._bytes >= self._part_bytes:
+                self._end_part()
+
+    def _end_part(self) -> None:
+        if self._writer is None or self._file is None:
+            return
+        with room(self._folder.name):
+            self._writer.close()
+            self._file.close()
+        self._writer = self._file = None
+        index = len(self._parts)
+        self._parts.append((self._folder / part_name(index), self._digest.part(index)))
+
+    def _abandon(self) -> None:
+        for handle in (self._writer, self._file):
+            if handle is not None:
+                with suppress(OSError, pa.ArrowException):  # it was full; the folder goes
+                    handle.close()
+
+
+def _file(path: Path) -> pa.OSFile:
+    """A new file of the spool to write to."""
+    os.close(create(path))
+    return pa.OSFile(str(path), "wb")
+
+
+def part_name(index: int) -> str:
+    """The file name of a part."""
+    return f"part-{index:05d}.arrow"
+
+
+def check_schema(frame: pl.LazyFrame, schema: pa.Schema, *, source: str) -> None:
+    """The masks produce what the plan says. Raises INTERNAL for another type: nothing is sent then."""
+    with reading(source):
+        made = frame.select(schema.names).collect_schema()
+    found = pl.DataFrame(schema=made).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    for field in schema:
+        made_as = _NARROW.get(found.field(field.name).type, found.field(field.name).type)
+        if made_as != field.type:
+            raise SluicegateError(
+                Reason.INTERNAL, f"the mask of {field.name} makes {made_as}, the plan says {field.type}"
+            )
+
+
+# Parts are small, so that 32-bit offsets do; more readers know them than the wide ones.
+_NARROW = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+
+
+def check_some(rows: int, source: str) -> None:
+    """A release has rows: that nobody is in scope would itself be a fact about few."""
+    if not rows:
+        raise SluicegateError(
+            Reason.DATA_INVALID, f"the source {source} has no row in scope, so there is nothing to release"
+        )
