@@ -48,11 +48,6 @@ class Split:
             copies=False,
         )
 
-    @property
-    def sum(self) -> tuple[int, int]:
-        """How many rows there are, and the sum of their digests: other rows have another one."""
-        return self.rows.height, int(self.rows[KEY].sum())
-
 
 @dataclass(slots=True)
 class Beside:
@@ -67,6 +62,7 @@ class Beside:
     budget: int
     _kept: dict[tuple[str, ...], Kept] = field(init=False, default_factory=dict, repr=False)
     _held: tuple[Alive, Split] | None = field(init=False, default=None, repr=False)
+    _whole: tuple[Alive, pl.DataFrame, bool] | None = field(init=False, default=None, repr=False)
     _fields: pl.DataFrame | None = field(init=False, default=None, repr=False)
 
     @property
@@ -91,7 +87,7 @@ class Beside:
             before, split = self._held
             if not same(before, alive):
                 split = split.without(self.left(alive)) if not split.copies else self.anew(alive, 0)
-                self._held = (list(alive), split)
+                self._held, self._whole = (list(alive), split), (list(alive), split.rows, split.copies)
             return split
         split = self.anew(alive, index)
         if self.slices == 1:
@@ -101,7 +97,10 @@ class Beside:
     def anew(self, alive: Alive, index: int) -> Split:
         """The same, from the rows."""
         slices = self.slices
-        rows, copies = self.new(alive, lambda batch: batch.filter(pl.col(CLASS) % slices == index))
+        if slices == 1:
+            rows, copies = self.whole(alive)
+        else:
+            rows, copies = self.new(alive, lambda batch: batch.filter(pl.col(CLASS) % slices == index))
         if self.sent:
             old = self.of(ROWS, self.sent)
             entries = old.entries(old.groups[CLASS] % slices == index if slices > 1 else None)
@@ -110,6 +109,20 @@ class Beside:
             return Split(rows, came, entries.filter(stays), entries.filter(~stays), copies)
         nothing = pl.DataFrame(schema=records.ENTRY)
         return Split(rows, rows, nothing, nothing, copies)
+
+    def whole(self, alive: Alive) -> tuple[pl.DataFrame, bool]:
+        """`new` of all classes, where one portion is all. Held until others are asked for."""
+        if self._whole is None or not same(self._whole[0], alive):
+            self._whole = (list(alive), *self.new(alive, pl.DataFrame.clone))
+        return self._whole[1:]
+
+    def sum(self, alive: Alive) -> tuple[int, int]:
+        """How many rows are left, and the sum of their digests: other rows have another one. To tell it, they need
+        not be compared one by one. (0, 0) where they are more than one portion."""
+        if self.slices > 1:
+            return 0, 0
+        rows, _ = self.whole(alive)
+        return rows.height, int(rows[KEY].sum())
 
     def numbered(self, columns: Sequence[str], alive: Alive) -> Iterator[pl.DataFrame]:
         """The rows that are left, each with its place over all batches."""

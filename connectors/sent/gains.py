@@ -141,7 +141,7 @@ class Gains:
         release is remembered already. Raises REFRESH_PENDING where it would be more than is remembered."""
         if self._made_again:
             return None
-        rows, total = self.beside.split(alive, 0).sum if self.beside.slices == 1 else (0, 0)
+        rows, total = self.beside.sum(alive)
         mine = Sent(
             release=self.release,
             made=self.earlier.now,
@@ -200,7 +200,7 @@ class Gains:
         """The earlier release that has the very same rows, and to be `joined` the same pseudonyms, if there is one."""
         if not self.beside.sent or self.beside.slices > 1:
             return None
-        rows, agreement = self.beside.split(alive, 0).sum, self.digests.plan.agreement_digest
+        rows, agreement = self.beside.sum(alive), self.digests.plan.agreement_digest
         alike = (one for one in self.beside.sent if (one.rows, one.total) == rows and one.k >= self.k)
         return next((one for one in alike if not joined or one.agreement == agreement), None)
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -25,7 +26,7 @@ from contracts.receipt import PartDigest
 
 BATCH_ROWS = 131_072  # from the engine; small enough to stay in cache while it is dealt
 WIRE_ROWS = 65_536  # in a batch of a part
-_AHEAD = 3  # batches that wait to be dealt
+_AHEAD = 4  # batches that wait to be dealt
 WORKERS = min(4, os.cpu_count() or 1)
 MEMORY_LIMIT = 512 << 20  # bytes of masked rows held in memory before they are spooled to disk
 PART_BYTES = 32 << 20  # of a part, about
@@ -65,31 +66,40 @@ def deal(
     columns `unkept` are there to be looked at alone."""
     stream = key.stream("buckets")
 
-    def take(batch: pl.DataFrame) -> None:
+    def ready(batch: pl.DataFrame) -> pa.RecordBatch:
         for look in looks:
             look(batch)
-        arrow = _arrow(change(batch.drop(unkept))).combine_chunks().to_batches()[0]
-        indexes, bounds = order.deal(stream, arrow.num_rows)
-        rows.add(arrow, indexes, bounds)
+        return _arrow(change(batch.drop(unkept))).combine_chunks().to_batches()[0]
 
-    _each(frame, take, source=source)
+    def keep(batch: pa.RecordBatch) -> None:
+        rows.add(batch, *order.deal(stream, batch.num_rows))
+
+    _each(frame, ready, keep, source=source)
     rows.seal()
 
 
-def _each(frame: pl.LazyFrame, take: object, *, source: str) -> None:
-    """Call `take` with every batch, in order, on one thread beside the engine's; few batches wait."""
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1) as beside:
-        try:
-            for batch in batches(frame, source=source):
-                waiting.append(beside.submit(take, batch))  # type: ignore[arg-type]
-                if len(waiting) > _AHEAD:
-                    waiting.popleft().result()
-            while waiting:
+def _each(frame: pl.LazyFrame, *steps: Callable[[Any], Any], source: str) -> None:
+    """Take every batch, in order, from step to step, each on a thread of its own: one for all would be slower than
+    the engine, which stands still then, as few batches wait."""
+    threads = [ThreadPoolExecutor(1) for _ in steps]
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for batch in batches(frame, source=source):
+            taken = threads[0].submit(steps[0], batch)
+            for thread, step in zip(threads[1:], steps[1:], strict=True):
+                taken = thread.submit(_after, taken, step)
+            waiting.append(taken)
+            if len(waiting) > _AHEAD:
                 waiting.popleft().result()
-        finally:
-            for left in waiting:
-                left.cancel()
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        for thread in threads:
+            thread.shutdown(cancel_futures=True)
+
+
+def _after(before: Future[Any], step: Callable[[Any], Any]) -> Any:
+    return step(before.result())
 
 
 def batches(frame: pl.LazyFrame, *, source: str) -> Iterator[pl.DataFrame]:

@@ -21,14 +21,41 @@ _CODE = pa.uint16()
 _CODABLE = frozenset({pa.large_string(), pa.int64(), pa.uint64()})
 
 
+class Codes:
+    """Codes of the values of one column, of which there are few: their places among those met so far, so that a code
+    means the same in every batch. `values` are in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.values: pa.Array = pa.nulls(0)
+        self._many = False
+
+    def of(self, batch: pa.Array) -> pa.Array | None:
+        """The codes of a batch, null for null; None from the batch on with which there are too many values."""
+        if self._many or not len(batch):
+            return None
+        known = self.values
+        if not len(known):
+            known = batch.unique().drop_null()
+            if len(known) * _FEW > len(batch):
+                self._many = True
+                return None
+        codes = pc.index_in(batch, value_set=known)
+        if codes.null_count > batch.null_count:
+            known = pa.concat_arrays([known, batch.filter(codes.is_null()).unique().drop_null()])
+            codes = pc.index_in(batch, value_set=known)
+        if len(known) > _MOST:
+            self._many = True
+            return None
+        self.values = known
+        return codes
+
+
 class Packer:
-    """Packs the batches of one release, and unpacks what came of them. The values of a coded column are kept in
-    the order in which they came: a code means the same in every batch. For one thread, until all are packed."""
+    """Packs the batches of one release, and unpacks what came of them. For one thread, until all are packed."""
 
     def __init__(self) -> None:
         self._types: dict[str, pa.DataType] = {}
-        self._values: dict[str, pa.Array] = {}  # of coded columns
-        self._plain: set[str] = set()  # columns of too many values
+        self._codes: dict[str, Codes] = {}
 
     def packed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The same batch, packed."""
@@ -40,7 +67,7 @@ class Packer:
         """Values of a column as they came, or brought to a type of their kind."""
         kind = kind or self._types[name]
         if values.type == _CODE != self._types[name]:
-            return self._values[name].cast(kind).take(values)
+            return self._codes[name].values.cast(kind).take(values)
         return _texts(values).cast(kind)
 
     def joined(self, name: str, pieces: Sequence[pa.Array]) -> pa.Array:
@@ -53,29 +80,11 @@ class Packer:
         self._types[name] = values.type
         if not len(values) or not _codable(values.type):
             return values
-        if name not in self._plain:
-            if (codes := self._codes(name, values)) is not None:
-                return codes
-            self._plain.add(name)
+        if (codes := self._codes.setdefault(name, Codes()).of(values)) is not None:
+            return codes.cast(_CODE)
         if pa.types.is_large_string(values.type) and not values.null_count:
             return _fixed(values)
         return values
-
-    def _codes(self, name: str, values: pa.Array) -> pa.Array | None:
-        """The values as codes; None when there are too many."""
-        known = self._values.get(name)
-        if known is None:
-            known = values.unique().drop_null()
-            if len(known) * _FEW > len(values):
-                return None
-        codes = pc.index_in(values, value_set=known)
-        if codes.null_count > values.null_count:
-            known = pa.concat_arrays([known, values.filter(codes.is_null()).unique().drop_null()])
-            codes = pc.index_in(values, value_set=known)
-        if len(known) > _MOST:
-            return None
-        self._values[name] = known
-        return codes.cast(_CODE)
 
 
 def _codable(kind: pa.DataType) -> bool:
