@@ -15,6 +15,8 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -146,7 +148,9 @@ def make(
     work = _Work(plan, source, secrets, spool, release_id, clock(), hash, *limits, population, earlier)
     try:
         with explaining(source, plan.read):
-            return work.persons() if plan.entity is not None or plan.order == "keyed" else work.things()
+            if plan.entity is not None:
+                return work.persons()
+            return work.things() if plan.order == "keyed" else work.streamed()
     except BaseException:
         shutil.rmtree(spool, ignore_errors=True)
         raise
@@ -190,11 +194,10 @@ class _Work:
     population: Population | None
     earlier: Earlier | None
 
-    def things(self) -> Release:
+    def streamed(self) -> Release:
         """Data about no person: masked, in the source's order, streamed into parts."""
         schema, digest = making.wire_schema(self.plan), self._digest()
-        masks = self.secrets.of_release(self.release_id)
-        frame = masked(drawn(self.source.scan(self.plan.read), self.plan, masks), self.plan, masks)
+        frame = masked(self._scoped(), self.plan, self._masks)
         making.check_schema(frame, schema, source=self.source.name)
         inspector = Inspector(self.plan)
         streamer = making.Streamer(schema, digest, inspector.inspect, self.folder, self.part_bytes)
@@ -204,61 +207,101 @@ class _Work:
         inspector.check()
         return self._release(parts, digest, rows_in=rows, bounds=None, order="source")
 
+    def things(self) -> Release:
+        """Data about no person that is to leave in keyed order, without its small classes if the plan says so."""
+        few = self.plan.suppress_small
+        scoped = self._scoped()
+        frame = (
+            masked(scoped, self.plan, self._masks)
+            if few is None
+            else small.with_classes(scoped, self.plan, self._masks, self._key)
+        )
+        with self._spooled(frame) as rows:
+            verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
+            if few is not None:
+                verdict = small.measured(few, rows, exact=rows.count <= self.exact_rows)
+                small.check(few, verdict)
+            digest = self._digest()
+            parts = self._cut(rows, verdict, digest)
+        return self._release(parts, digest, rows_in=verdict.rows_in, bounds=None, order="keyed")
+
     def persons(self) -> Release:
-        """Data about persons (or whatever is to leave in keyed order)."""
-        schema, digest = making.wire_schema(self.plan), self._digest()
-        key = ReleaseKey(self.secrets.order_seed, self.release_id)
-        masks = self.secrets.of_release(self.release_id)
-        places = privacy.layout(self.plan) if self.plan.entity is not None else None
-        digests = SentDigests(self.plan, places, self.earlier.key) if places and self.earlier else None
-        scoped = drawn(self.source.scan(self.plan.read), self.plan, masks)
+        """Data about persons."""
+        key, places = self._key, privacy.layout(self.plan)
+        digests = SentDigests(self.plan, places, self.earlier.key) if self.earlier else None
         losses = Losses(self.plan, key)
-        if places is not None:
-            beside = (*losses.beside, *(digests.beside() if digests else ()))
-            person = PERSON if digests else None
-            frame = privacy.with_hashes(
-                scoped, self.plan, masks, places, key, beside=beside, person=person, tuples=self._looked_up_by()
-            )
-        elif self.plan.suppress_small is not None:
-            frame = small.with_classes(scoped, self.plan, masks, key)
-        else:
-            frame = masked(scoped, self.plan, masks)
-        making.check_schema(frame, schema, source=self.source.name)
-        columns = digests.columns if digests else ()
-        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=columns)
+        frame = privacy.with_hashes(
+            self._scoped(),
+            self.plan,
+            self._masks,
+            places,
+            key,
+            beside=(*losses.beside, *(digests.beside() if digests else ())),
+            person=PERSON if digests else None,
+            tuples=self._looked_up_by(),
+        )
+        with self._spooled(frame, losses=losses, digests=digests) as rows:
+            gains = self._gains(digests, rows)
+            verdict = self._measured(rows, places, key, gains)
+            opening = privacy.opening(verdict, key.secret("classes"))
+            bounds = privacy.bounds(self.plan, places, verdict, opening, loss=losses.total(verdict.share))
+            bounds = self._looked_up(bounds, places, verdict, rows, key)
+            with spools.room(self.release_id):
+                spools.write(self.folder / OPENING, opening)
+            digest = self._digest()
+            with ThreadPoolExecutor(1) as beside:
+                remembering = beside.submit(self._remembered, gains, verdict)
+                parts = self._cut(rows, verdict, digest)
+                sent = remembering.result()
+        made = self._release(parts, digest, rows_in=verdict.rows_in, bounds=bounds, order="keyed")
+        return dataclasses.replace(made, sent=sent, compared=gains.compared if gains else None)
+
+    @property
+    def _key(self) -> ReleaseKey:
+        return ReleaseKey(self.secrets.order_seed, self.release_id)
+
+    @property
+    def _masks(self) -> MaskingSecrets:
+        return self.secrets.of_release(self.release_id)
+
+    def _scoped(self) -> pl.LazyFrame:
+        return drawn(self.source.scan(self.plan.read), self.plan, self._masks)
+
+    @contextmanager
+    def _spooled(
+        self, frame: pl.LazyFrame, *, losses: Losses | None = None, digests: SentDigests | None = None
+    ) -> Iterator[spools.Rows]:
+        """The masked rows, once, looked through. Raises RESIDUAL_IDENTIFIERS, and DATA_INVALID for no row."""
+        making.check_schema(frame, making.wire_schema(self.plan), source=self.source.name)
         inspector = Inspector(self.plan)
+        beside = digests.columns if digests else ()
+        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=beside)
         try:
             with spools.room(self.release_id):
                 making.deal(
                     frame,
                     rows,
-                    key,
-                    (inspector.inspect, losses.look),
+                    self._key,
+                    (inspector.inspect, losses.look) if losses else (inspector.inspect,),
                     source=self.source.name,
-                    unkept=losses.columns,
-                    change=digests.added if digests else pl.DataFrame.clone,
+                    unkept=losses.columns if losses else (),
+                    change=digests.adding().added if digests else pl.DataFrame.clone,
                 )
             making.check_some(rows.count, self.source.name)
             inspector.check()
-            bounds, verdict, sent, gains = None, Verdict(rows.count, alive=[None] * rows.batch_count), None, None
-            if places is not None:
-                gains = self._gains(digests, rows)
-                verdict = self._measured(rows, places, key, gains)
-                opening = privacy.opening(verdict, key.secret("classes"))
-                bounds = privacy.bounds(self.plan, places, verdict, opening, loss=losses.total(verdict.share))
-                bounds = self._looked_up(bounds, places, verdict, rows, key)
-                with spools.room(self.release_id):
-                    spools.write(self.folder / OPENING, opening)
-                    sent = gains.remember(verdict.alive, self.folder / SENT) if gains else None
-            elif self.plan.suppress_small is not None:
-                verdict = small.measured(self.plan.suppress_small, rows, exact=rows.count <= self.exact_rows)
-                small.check(self.plan.suppress_small, verdict)
-            cutter = making.Cutter(rows, verdict.alive, schema, digest, key, self.folder)
-            parts = cutter.cut(max(self.part_bytes, rows.size // making.MOST_PARTS))
+            yield rows
         finally:
             rows.close()
-        made = self._release(parts, digest, rows_in=verdict.rows_in, bounds=bounds, order="keyed")
-        return dataclasses.replace(made, sent=sent, compared=gains.compared if gains else None)
+
+    def _cut(self, rows: spools.Rows, verdict: Verdict, digest: ContentDigest) -> list[PartFile]:
+        cutter = making.Cutter(rows, verdict.alive, making.wire_schema(self.plan), digest, self._key, self.folder)
+        return cutter.cut(max(self.part_bytes, rows.size // making.MOST_PARTS))
+
+    def _remembered(self, gains: Gains | None, verdict: Verdict) -> SentRecord | None:
+        if gains is None:
+            return None
+        with spools.room(self.release_id):
+            return gains.remember(verdict.alive, self.folder / SENT)
 
     def _gains(self, digests: SentDigests | None, rows: spools.Rows) -> Gains | None:
         """The comparison with what the recipient got before. Raises REFRESH_PENDING."""

@@ -1,17 +1,16 @@
 """Digests by which a release is compared with earlier ones: keyed, 64 bits each, of rows that are masked.
 
     frame = privacy.with_hashes(..., beside=digests.beside(), person=PERSON)
-    batch = digests.added(batch)                of each batch of it; `digests.columns` in place of what was beside
+    batch = digests.adding().added(batch)       of each batch of it; `digests.columns` in place of what was beside
 
 Unlike the hashes that classes are counted on, they are the same in every release to one recipient. Two 64-bit XXH3
 hashes under secret seeds tell values apart; AES-256 under a key of that recipient and dataset makes of both what is
 kept. So whoever has digests without the key learns how many rows, classes and persons there were, and no value.
-Of few classes each is digested once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,12 +18,14 @@ import msgspec
 import polars as pl
 import polars_hash as plh
 import pyarrow as pa
+import pyarrow.compute as pc
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from connectors.keys import hkdf_expand
 from connectors.masks import masking
 from connectors.masks.values import key_bytes
 from connectors.measures.privacy import Layout
+from connectors.spooling.packing import Codes
 from contracts import canonical
 from contracts.plan import Plan, PlannedField
 
@@ -88,22 +89,9 @@ class SentDigests:
             if field.technique.randomised
         ]
 
-    def added(self, batch: pl.DataFrame) -> pl.DataFrame:
-        """The batch with every digest, without what was beside it for them."""
-        classes = self._class_of(batch)
-        entity = self._seal("entity").of(batch.get_column(PERSON))
-        contents = _rows(batch, tuple(field.name for field in self._contents))
-        seals = [
-            classes.alias(CLASS),
-            entity.alias(ENTITY),
-            self._seal("row").of(contents, beside=(classes, entity)).alias(KEY),
-        ]
-        for name, column in self.units.items():
-            if column != ENTITY:
-                values = batch.get_column(name)
-                sealed = self._seal(name).of(_rows(batch, (name,)))
-                seals.append(sealed.set(values.is_null(), None).alias(column))
-        return batch.drop(PERSON, *self._standing.values()).with_columns(seals)
+    def adding(self) -> Adding:
+        """What adds the digests to the batches of one release."""
+        return Adding(self)
 
     def by_field(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Of rows that left, `CLASS` and a digest of each quasi-identifier, columns "0", "1", ...; zero for one
@@ -130,17 +118,6 @@ class SentDigests:
             for index, (field, made) in enumerate(zip(self._classes, self.fields, strict=True))
             if made in theirs and not field.technique.randomised
         ]
-
-    def _class_of(self, batch: pl.DataFrame) -> pl.Series:
-        """Of few classes, each is digested once: rows of one class have one hash already."""
-        names = tuple(self._standing.get(field.name, field.name) for field in self._classes)
-        hashes, seal = batch.get_column(self.places.row), self._seal("class")
-        first = hashes.arg_unique()
-        if len(first) * 2 > batch.height:
-            return seal.of(_rows(batch, names))
-        few = batch.select(self.places.row, *names)[first]
-        table = few.select(self.places.row).with_columns(seal.of(_rows(few, names)).alias(CLASS))
-        return hashes.to_frame().join(table, on=self.places.row, how="left", maintain_order="left").get_column(CLASS)
 
     @property
     def _standing(self) -> dict[str, str]:
@@ -173,6 +150,80 @@ class SentDigests:
         return _Seal(key_bytes(self.key), use)
 
 
+class Adding:
+    """Adds every digest to batch after batch of one release, in place of what was beside it for them. Classes, and
+    contents of rows, of which there are few, are digested once. For one thread."""
+
+    def __init__(self, digests: SentDigests) -> None:
+        self._digests = digests
+        self._classes, self._contents = _Few(), _Few()
+
+    def added(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """The batch with every digest."""
+        mine = self._digests
+        classes = self._class_of(batch)
+        entity = mine._seal("entity").of(batch.get_column(PERSON))
+        seals = [classes.alias(CLASS), entity.alias(ENTITY), self._row(batch, classes, entity).alias(KEY)]
+        for name, column in mine.units.items():
+            if column != ENTITY:
+                values = batch.get_column(name)
+                sealed = mine._seal(name).of(_rows(batch, (name,)))
+                seals.append(sealed.set(values.is_null(), None).alias(column))
+        return batch.drop(PERSON, *mine._standing.values()).with_columns(seals)
+
+    def _class_of(self, batch: pl.DataFrame) -> pl.Series:
+        """Rows of one class have one hash already."""
+        mine = self._digests
+        names = tuple(mine._standing.get(field.name, field.name) for field in mine._classes)
+        hashes, seal = batch.get_column(mine.places.row), mine._seal("class")
+
+        def digested(rows: pl.DataFrame) -> pl.DataFrame:
+            return seal.of(_rows(rows, names)).to_frame(CLASS)
+
+        found = self._classes.of(hashes, batch, digested)
+        if found is None:
+            first = hashes.arg_unique()
+            if len(first) * 2 > batch.height:
+                found = digested(batch)
+            else:
+                table = digested(batch[first]).with_columns(hashes[first])
+                found = hashes.to_frame().join(table, on=hashes.name, how="left", maintain_order="left")
+        return found.get_column(CLASS)
+
+    def _row(self, batch: pl.DataFrame, classes: pl.Series, entity: pl.Series) -> pl.Series:
+        names, seal = tuple(field.name for field in self._digests._contents), self._digests._seal("row")
+
+        def halves(rows: pl.DataFrame) -> pl.DataFrame:
+            return seal.halves(_rows(rows, names))
+
+        # The engine's own hash tells contents apart within this release; it goes no further.
+        hashes = batch.select(pl.struct(names).hash() if names else pl.repeat(0, pl.len(), dtype=pl.UInt64)).to_series()
+        found = self._contents.of(hashes, batch, halves)
+        return seal.sealed(halves(batch) if found is None else found, beside=(classes, entity))
+
+
+class _Few:
+    """What is computed of few different rows, computed once for each."""
+
+    def __init__(self) -> None:
+        self._codes = Codes()
+        self._known: list[pl.DataFrame] = []
+
+    def of(
+        self, hashes: pl.Series, batch: pl.DataFrame, computed: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> pl.DataFrame | None:
+        """For each row of the batch, told from others by its hash; None where there are too many."""
+        arrow = hashes.to_arrow()
+        codes = self._codes.of(arrow)
+        if codes is None:
+            return None
+        met = sum(table.height for table in self._known)
+        if new := len(self._codes.values) - met:
+            first = pc.index_in(self._codes.values.slice(met, new), value_set=arrow)
+            self._known.append(computed(batch[cast(pl.Series, pl.from_arrow(first))]))
+        return pl.concat(self._known, rechunk=True)[cast(pl.Series, pl.from_arrow(codes))]
+
+
 class _Seal:
     """A pseudorandom function of values, for one use: 64 bits each."""
 
@@ -183,17 +234,19 @@ class _Seal:
         self._cipher = Cipher(algorithms.AES(derived[:32]), modes.ECB())  # noqa: S305 - of single blocks
         self._seeds = [int.from_bytes(derived[start : start + 8], "little") for start in (32, 40)]
 
-    def of(self, values: pl.Series, *, beside: tuple[pl.Series, pl.Series] | None = None) -> pl.Series:
-        """The digests of texts or bytes, and of two other digests `beside` them. A null counts as a value."""
+    def of(self, values: pl.Series) -> pl.Series:
+        """The digests of texts or bytes. A null counts as a value."""
+        return self.sealed(self.halves(values))
+
+    def halves(self, values: pl.Series) -> pl.DataFrame:
+        """Two hashes of texts or bytes, "0" and "1"."""
         hashed = cast(Any, pl.col("v")).nchash
-        halves = (
-            values.alias("v")
-            .to_frame()
-            .select(
-                hashed.xxh3_64(seed=self._seeds[0]).fill_null(0).alias("0"),
-                hashed.xxh3_64(seed=self._seeds[1]).fill_null(0).alias("1"),
-            )
+        return values.to_frame("v").select(
+            hashed.xxh3_64(seed=seed).fill_null(0).alias(name) for name, seed in zip("01", self._seeds, strict=True)
         )
+
+    def sealed(self, halves: pl.DataFrame, *, beside: tuple[pl.Series, pl.Series] | None = None) -> pl.Series:
+        """The digests of such halves, and of two other digests `beside` them."""
         if beside is not None:
             halves = pl.DataFrame(
                 [(halves[name] ^ other).alias(name) for name, other in zip("01", beside, strict=True)]

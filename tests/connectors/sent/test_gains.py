@@ -70,7 +70,8 @@ class Recipient:
         lazy = pl.DataFrame(table, schema=SCHEMA).lazy()
         hashed = privacy.with_hashes(lazy, plan, secrets, places, KEY, beside=digests.beside(), person=PERSON)
         frame = hashed.collect()
-        pieces = [digests.added(frame.slice(start, size)) for start in range(0, frame.height, size)]
+        adding = digests.adding()
+        pieces = [adding.added(frame.slice(start, size)) for start in range(0, frame.height, size)]
 
         def batches(columns: Sequence[str]) -> list[pl.DataFrame]:
             return [piece.select(columns) for piece in pieces]
