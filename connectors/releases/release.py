@@ -274,6 +274,7 @@ class _Work:
         """The masked rows, once, looked through. Raises RESIDUAL_IDENTIFIERS, and DATA_INVALID for no row."""
         making.check_schema(frame, making.wire_schema(self.plan), source=self.source.name)
         inspector = Inspector(self.plan)
+        looks = [inspector.inspect, losses.look] if losses else [inspector.inspect]
         beside = digests.columns if digests else ()
         rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=beside)
         try:
@@ -282,7 +283,7 @@ class _Work:
                     frame,
                     rows,
                     self._key,
-                    (inspector.inspect, losses.look) if losses else (inspector.inspect,),
+                    looks,
                     source=self.source.name,
                     unkept=losses.columns if losses else (),
                     change=digests.adding().added if digests else pl.DataFrame.clone,

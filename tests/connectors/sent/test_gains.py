@@ -21,8 +21,8 @@ from connectors.measures import privacy
 from connectors.measures.privacy import Measure
 from connectors.sent import gains
 from connectors.sent import records as sent_records
+from connectors.sent.digests import CLASS, PERSON, SentDigests
 from connectors.sent.digests import KEY as OF_ROW
-from connectors.sent.digests import PERSON, SentDigests
 from connectors.sent.gains import Earlier, Gains
 from connectors.sent.records import SentRecord
 from connectors.spooling.order import ReleaseKey
@@ -385,6 +385,25 @@ def test_the_same_rows_have_other_digests_for_another_recipient(tmp_path: Path) 
     mine, theirs = (set(kept(each)[OF_ROW]) for each in (one, other))
     assert len(mine) == len(theirs) == 100
     assert not mine & theirs
+
+
+@pytest.mark.parametrize("size", [1, 7, 400])
+def test_digests_are_the_same_however_few_a_batch_has(size: int) -> None:
+    plan = _plan(5, ("id",))
+    table = [{"id": str(number), "a": number % 3, "s": "xyz"[number % 2], "b": 0, "house": ""} for number in range(400)]
+    digests = SentDigests(plan, privacy.layout(plan), "ab" * 32)
+    lazy = pl.DataFrame(table, schema=SCHEMA).lazy()
+    frame = privacy.with_hashes(lazy, plan, SECRETS, digests.places, KEY, beside=digests.beside(), person=PERSON)
+    hashed = frame.collect()
+
+    def added(rows: int) -> pl.DataFrame:
+        adding = digests.adding()
+        return pl.concat(adding.added(hashed.slice(start, rows)) for start in range(0, 400, rows))
+
+    alone = pl.concat(digests.adding().added(hashed[index : index + 1]) for index in range(400))  # nothing is known yet
+    assert added(size).equals(alone)
+    assert alone[CLASS].n_unique() == 3
+    assert alone[OF_ROW].n_unique() == 400
 
 
 def test_dataclass_of_a_comparison_shows_no_key(tmp_path: Path) -> None:
