@@ -1,12 +1,10 @@
-"""How SQLite and PostgreSQL are opened, whose turn it is to write, and what their errors are to us."""
+"""How SQLite and PostgreSQL are opened, and what their errors are to us."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,41 +25,6 @@ from sqlalchemy.exc import (
 from contracts.errors import Reason, SluicegateError
 
 PATIENCE = 5.0  # seconds a writer waits for its turn
-
-
-class Line:
-    """Writers of this process, first come first served. Python's own lock, like SQLite's busy handler,
-    lets late comers pass; under load somebody then waits several times as long as everybody else."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._busy = False
-        self._waiting: deque[threading.Lock] = deque()
-
-    def enter(self, patience: float) -> bool:
-        """Wait for the turn; False when it did not come within `patience` seconds."""
-        with self._mutex:
-            if not self._busy:
-                self._busy = True
-                return True
-            mine = threading.Lock()
-            mine.acquire()
-            self._waiting.append(mine)
-        if mine.acquire(timeout=patience):
-            return True
-        with self._mutex:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                return False
-        return True  # the turn came while giving up
-
-    def leave(self) -> None:
-        """Hand the turn to whoever waited longest."""
-        with self._mutex:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._busy = False
 
 
 def _checked(url: str) -> URL:

@@ -56,7 +56,7 @@ class Statement:
 
 
 class Session:
-    """One transaction, in one thread."""
+    """One transaction, used by one thread at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -123,10 +123,21 @@ class Session:
     def begin(self, how: Mapping[str, str]) -> None:
         """Begin as `READ`, `WRITE` or `LOOK` say. Raises as `rows`."""
         if how:
-            try:
-                self._cursor.execute(how[self.dialect])
-            except self._errors as error:
-                raise self._translated(how[self.dialect], error) from error
+            self._say(how[self.dialect])
+
+    def mark(self) -> None:
+        """What comes now can be taken back alone. Raises as `rows`."""
+        self._say("SAVEPOINT part")
+
+    def back_to_mark(self) -> None:
+        """Take back what came since the mark. Raises as `rows`."""
+        self._say("ROLLBACK TO SAVEPOINT part")
+
+    def _say(self, text: str) -> None:
+        try:
+            self._cursor.execute(text)
+        except self._errors as error:
+            raise self._translated(text, error) from error
 
     def commit(self) -> None:
         """End it; what was changed is on the disk. Raises as `rows`."""

@@ -34,10 +34,11 @@ from sqlalchemy.exc import IntegrityError
 from contracts.envelope import PublicKey
 from contracts.errors import Reason, SluicegateError
 from exchange import tables
-from exchange.databases import DAMAGED, PATIENCE, Line, open_engine, translated, unavailable
+from exchange.databases import DAMAGED, PATIENCE, open_engine, translated
 from exchange.records import Call, Record
 from exchange.session import LOOK, READ, WRITE, Session, Statement, begun
 from exchange.tables import SHELVES, Shelf
+from exchange.turns import Turns
 
 R = TypeVar("R", bound=Record)
 
@@ -228,12 +229,11 @@ class Store:
     """
 
     def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
-        self._patience = patience
-        self._line = Line()
         self._open = threading.local()
         self._pieces = self._checking()
         self._damage: SluicegateError | None = None
         self.engine = open_engine(url, patience)
+        self._turns = Turns(self.engine, patience)
 
     def __repr__(self) -> str:
         return f"Store({self.engine.url.render_as_string(hide_password=True)!r})"
@@ -248,15 +248,12 @@ class Store:
         self._demand_undamaged()
         if getattr(self._open, "writing", False):
             raise SluicegateError(Reason.INTERNAL, "a transaction was begun inside another")
-        if not self._line.enter(self._patience):
-            raise unavailable(Reason.LEDGER_UNAVAILABLE)
         self._open.writing = True
         try:
-            with translated(Reason.LEDGER_UNAVAILABLE), begun(self.engine, WRITE) as session:
+            with self._turns.turn() as session:
                 yield Tx(session, writing=True)
         finally:
             self._open.writing = False
-            self._line.leave()
 
     @contextmanager
     def read(self) -> Iterator[Tx]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
-from exchange import tables
+from exchange import tables, turns
 from exchange.records import Agreement, Call, Contract, Dataset, Party, Person, Request
+from exchange.session import Session
 from exchange.store import Below, Store, Tx, match_etag
 from tests.halls import party_record, refused
 
@@ -420,6 +424,114 @@ def test_who_gave_up_waiting_holds_up_nobody(parties: Store) -> None:
     late.join()
     holder.join()
     assert outcomes == ["LEDGER_UNAVAILABLE"] * 3 + ["served"]
+
+
+class Crowd:
+    """Writers that have all come by the time the first of them goes on, each to insert a person."""
+
+    def __init__(self, store: Store, acts: Sequence[Callable[[Tx], object]]) -> None:
+        self.store, self.outcomes, self.over = store, dict[int, str](), threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=each) for each in enumerate(acts)]
+
+    def _write(self, number: int, act: Callable[[Tx], object]) -> None:
+        try:
+            with self.store.transaction() as tx:
+                act(tx)
+        except (SluicegateError, ValueError) as error:
+            self.outcomes[number] = error.reason.value if isinstance(error, SluicegateError) else str(error)
+        else:
+            self.outcomes[number] = "done"
+
+    def run(self) -> dict[int, str]:
+        with suppress(SluicegateError), self.store.transaction():
+            for thread in self._threads:
+                thread.start()
+                time.sleep(0.03)
+        for thread in self._threads:
+            thread.join()
+        return self.outcomes
+
+
+def inserting(number: int) -> Callable[[Tx], object]:
+    return lambda tx: tx.insert(person(number))
+
+
+def people(store: Store) -> set[str]:
+    with store.read() as tx:
+        return {one.name for one in tx.page(Person)}
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    made: list[Session] = []
+    commit = Session.commit
+    monkeypatch.setattr(Session, "commit", lambda session: (made.append(session), commit(session))[1])
+    return made
+
+
+def test_who_waits_goes_on_in_the_same_transaction(parties: Store, commits: list[Session]) -> None:
+    crowd = Crowd(parties, [inserting(number) for number in range(6)])
+    assert crowd.run() == dict.fromkeys(range(6), "done")
+    assert len(commits) == 1
+    assert people(parties) == {person(number).name for number in range(6)}
+
+
+def test_a_transaction_is_ended_after_some_parts(parties: Store, commits: list[Session]) -> None:
+    crowd = Crowd(parties, [inserting(number) for number in range(2 * turns.MOST)])
+    assert set(crowd.run().values()) == {"done"}
+    assert len(commits) == 3  # with the part before whose end they all came
+    assert len(people(parties)) == 2 * turns.MOST
+
+
+def test_nobody_is_answered_before_the_commit(parties: Store) -> None:
+    seen = list[set[str]]()
+
+    def slow(tx: Tx) -> None:
+        tx.insert(person(1))
+        time.sleep(0.3)
+        seen.append(set(map(str, crowd.outcomes)))
+        seen.append(people(parties))  # another connection: what is committed
+
+    crowd = Crowd(parties, [inserting(0), slow])
+    assert crowd.run() == {0: "done", 1: "done"}
+    assert seen == [set(), set()]
+    assert people(parties) == {person(0).name, person(1).name}
+
+
+def test_a_writer_that_fails_takes_back_its_own_part_alone(parties: Store) -> None:
+    def fails(tx: Tx) -> None:
+        tx.insert(person(1))
+        tx.connection.execute(tables.facts.insert().values(name="of the one that fails", value=b""))
+        raise ValueError("no")
+
+    crowd = Crowd(parties, [inserting(0), fails, inserting(0), inserting(3)])
+    assert crowd.run() == {0: "done", 1: "no", 2: "ALREADY_EXISTS", 3: "done"}
+    assert people(parties) == {person(0).name, person(3).name}
+    with parties.read() as tx:
+        assert tx.fact("of the one that fails") is None
+
+
+def test_a_commit_that_fails_is_everybodys(parties: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(session: Session) -> None:
+        raise OperationalError("COMMIT", {}, Exception("disk full"))
+
+    monkeypatch.setattr(Session, "commit", full)
+    assert set(Crowd(parties, [inserting(0), inserting(1)]).run().values()) == {"LEDGER_UNAVAILABLE"}
+    monkeypatch.undo()
+    assert people(parties) == set()
+    assert Crowd(parties, [inserting(0)]).run() == {0: "done"}
+
+
+def test_a_connection_that_breaks_in_a_part_leaves_nothing_of_any(parties: Store) -> None:
+    def breaks(tx: Tx) -> None:
+        tx.insert(person(1))
+        tx.session._raw.close()
+        tx.get(Person, person(1).name)
+
+    outcomes = Crowd(parties, [inserting(0), breaks]).run()
+    assert outcomes == {0: "LEDGER_UNAVAILABLE", 1: "LEDGER_UNAVAILABLE"}
+    assert people(parties) == set()
+    assert Crowd(parties, [inserting(0)]).run() == {0: "done"}
 
 
 def test_two_stores_on_one_database_take_turns(parties: Store, url: str) -> None:
