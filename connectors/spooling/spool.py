@@ -116,7 +116,8 @@ class Rows:
         self._memory += kept.nbytes
         if self._handle is None and self._memory > self._limit:
             self._handle = create(self._path)
-            self._held = [_Written(self._handle, waiting) for waiting in self._held]
+            for index, waiting in enumerate(self._held):  # one by one: what is written is let go at once
+                self._held[index] = _Written(self._handle, waiting)
         self._held.append(kept if self._handle is None else _Written(self._handle, kept))
 
     def seal(self) -> None:
