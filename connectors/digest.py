@@ -6,6 +6,9 @@ A release has parts; each part has columns. Per part and column three streams ar
     lengths    strings and binary only: the value's length in bytes as uint32, little-endian, 0 for null
     data       fixed width, little-endian, nulls as zeros; strings and binary: the bytes, one after another
 
+Of a list, `lengths` are numbers of elements, 0 for null; in place of hex(data) stands the digest of the elements of
+all rows, one after another, as a column of texts: H(RFC 8785 [hex(validity), hex(lengths), hex(data)]).
+
 Fixed widths: boolean 1 byte; integers and floats their own; date int32 days since 1970-01-01; timestamp
 int64 in its unit; time int64 (s and ms: int32) in its unit; decimal int128 unscaled. NaN is always the
 quiet NaN with an empty payload; -0.0 and 0.0 differ.
@@ -229,6 +232,7 @@ class _Form:
 
 _ARROW: Mapping[str, pa.DataType] = {
     "string": pa.string(),
+    "list(string)": pa.list_(pa.string()),
     "binary": pa.binary(),
     "boolean": pa.bool_(),
     "date": pa.date32(),
@@ -258,7 +262,7 @@ def arrow_type(spelling: str) -> pa.DataType:
 
 def _form(name: str, spelling: str) -> _Form:
     arrow = arrow_type(spelling)
-    if spelling in ("string", "binary"):
+    if spelling in ("string", "binary", "list(string)"):
         return _Form(name, spelling, arrow, 0)
     return _Form(name, spelling, arrow, 1 if spelling == "boolean" else arrow.bit_width // 8)
 
@@ -275,11 +279,12 @@ class _Part:
 class _Column:
     """The three streams of one column of one part."""
 
-    __slots__ = ("_data", "_form", "_lengths", "_validity")
+    __slots__ = ("_data", "_elements", "_form", "_lengths", "_validity")
 
     def __init__(self, form: _Form, new: Callable[[], Hasher]) -> None:
         self._form = form
         self._validity, self._lengths, self._data = new(), new(), new()
+        self._elements = _Column(_form(form.name, "string"), new) if form.spelling == "list(string)" else None
 
     def update(self, values: pa.Array) -> None:
         """Take in a run of values."""
@@ -292,7 +297,10 @@ class _Column:
         else:
             for start in range(0, rows, len(_ONES)):
                 self._validity.update(memoryview(_ONES)[: min(len(_ONES), rows - start)])
-        if self._form.variable:
+        if self._elements is not None:
+            self._lengths.update(_buffer(pc.list_value_length(values).fill_null(0), 4))
+            self._elements.update(values.flatten())  # without what lies under null lists
+        elif self._form.variable:
             self._variable(values)
         else:
             self._data.update(_fixed(values, self._form))
@@ -310,6 +318,8 @@ class _Column:
     def summary(self) -> list[str | None]:
         """What the column digest is over."""
         lengths = self._lengths.digest().hex() if self._form.variable else None
+        if self._elements is not None:
+            self._data.update(canonical(self._elements.summary()[2:]))
         return [
             self._form.name,
             self._form.spelling,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -125,7 +126,7 @@ def read_csv(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     looked at. Raises ArrowInvalid for a cell that is not of its type."""
     import pyarrow.csv as csv
 
-    kinds = {field.name: pa.string() if _is_bytes(field.type) else field.type for field in schema}
+    kinds = {field.name: pa.string() if _is_spelt(field.type) else field.type for field in schema}
     with csv.open_csv(
         path,
         read_options=csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
@@ -137,24 +138,58 @@ def read_csv(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     ) as reader:
         for batch in reader:
             columns = [
-                _unhexed(column) if name in kinds and _is_bytes(schema.field(name).type) else column
+                _read(column, schema.field(name).type) if name in kinds else column
                 for name, column in zip(batch.schema.names, batch.columns, strict=True)
             ]
             yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _unhexed(column: pa.Array) -> pa.Array:
-    return pa.array([None if cell is None else bytes.fromhex(cell) for cell in column.to_pylist()], pa.binary())
+NO_LIST = [0]  # of no cell
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+def listed(cell: str) -> list[Any]:
+    """The texts of a JSON array of texts and nulls; `NO_LIST` for anything else."""
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return NO_LIST
+    texts = isinstance(found, list) and all(value is None or isinstance(value, str) for value in found)
+    return found if texts else NO_LIST
+
+
+def _demand_list(cell: str) -> list[Any]:
+    if (found := listed(cell)) is NO_LIST:
+        raise pa.ArrowInvalid("a cell is no list of texts")
+    return found
+
+
+def _read(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """What cells say that are written out in CSV."""
+    if not _is_spelt(kind):
+        return column
+    read: Callable[[str], Any] = _demand_list if _is_list(kind) else bytes.fromhex
+    plain = kind if _is_list(kind) else pa.binary()
+    return pa.array([None if cell is None else read(cell) for cell in column.to_pylist()], plain)
+
+
+def _spelt(value: bytes | list[str | None]) -> str:
+    return value.hex() if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_spelt(kind: pa.DataType) -> bool:
+    """Whether CSV has no cells for such values, and they are written out as text."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or _is_list(kind)
 
 
 class CsvWriter:
     """CSV as RFC 4180 with a header, UTF-8; text is quoted, so that null (nothing) and the empty text
-    (`""`) stay apart. Binary columns become lower-case hex. `formulas` counts the cells that a spreadsheet
-    would run and that stayed as they are, `defused` the cells and column names that did not."""
+    (`""`) stay apart. Binary columns become lower-case hex, lists JSON arrays, which no spreadsheet runs.
+    `formulas` counts the cells that a spreadsheet would run and that stayed as they are, `defused` the cells and
+    column names that did not."""
 
     def __init__(self, file: Any, schema: pa.Schema, *, safe: bool) -> None:
         import pyarrow.csv as csv
@@ -166,7 +201,7 @@ class CsvWriter:
 
     def _shown(self, schema: pa.Schema) -> pa.Schema:
         names = [f"'{name}" if self._safe and name[:1] in "=+-@\t\r" and name else name for name in schema.names]
-        types = [pa.string() if _is_bytes(kind) else kind for kind in schema.types]
+        types = [pa.string() if _is_spelt(kind) else kind for kind in schema.types]
         return pa.schema(list(zip(names, types, strict=True)))
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -179,8 +214,8 @@ class CsvWriter:
         self._writer.close()
 
     def _cells(self, column: pa.Array) -> pa.Array:
-        if _is_bytes(column.type):
-            return pa.array([None if cell is None else cell.hex() for cell in column.to_pylist()], pa.string())
+        if _is_spelt(column.type):
+            return pa.array([None if cell is None else _spelt(cell) for cell in column.to_pylist()], pa.string())
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             runs = pc.sum(pc.match_substring_regex(column, FORMULA)).as_py() or 0
             if self._safe:

@@ -116,6 +116,9 @@ def _kept(case: Case, field: Field, schema: Mapping[str, DType]) -> PlannedField
     if dtype.kind == "other":
         message = f"the column {field.name} is of type {dtype}, which is never sent"
         raise SluicegateError(Reason.DATA_INVALID, message, remedy="convert the column, or leave it out")
+    if dtype.kind == "list" and field.logical_type != "array":
+        message = f"the column {field.name} is one of lists, and the contract declares {field.logical_type}"
+        raise SluicegateError(Reason.DATA_INVALID, message, remedy="convert the column, or leave it out")
     return PlannedField(
         name=field.name,
         technique=Keep(),

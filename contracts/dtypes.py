@@ -2,7 +2,7 @@
 
 Sources translate their own types into these, techniques declare what they accept and produce in
 them, the content digest hashes their names. `str(dtype)` is the one spelling: `string`, `int64`,
-`decimal(10,2)`, `timestamp(us)`, `timestamp(us,Asia/Shanghai)`.
+`decimal(10,2)`, `timestamp(us)`, `timestamp(us,Asia/Shanghai)`, `list(string)`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-Kind = Literal["string", "boolean", "integer", "float", "decimal", "date", "timestamp", "time", "binary", "other"]
+Kind = Literal[
+    "string", "boolean", "integer", "float", "decimal", "date", "timestamp", "time", "binary", "list", "other"
+]  # fmt: skip
 
 
 class DType(Struct, frozen=True, omit_defaults=True):
     """A logical column type. `bits` and `signed` for numbers, `unit` (s, ms, us, ns) and `zone` for
-    timestamps and times, `precision` and `scale` for decimals, `name` for what is not supported."""
+    timestamps and times, `precision` and `scale` for decimals, `name` for what is not supported. The elements of
+    a list are texts."""
 
     kind: Kind
     bits: int = 0
@@ -39,6 +42,8 @@ class DType(Struct, frozen=True, omit_defaults=True):
                 return f"timestamp({self.unit},{self.zone})" if self.zone else f"timestamp({self.unit})"
             case "time":
                 return f"time({self.unit})"
+            case "list":
+                return "list(string)"
             case "other":
                 return f"other({self.name})"
             case _:
@@ -59,6 +64,7 @@ STRING = DType("string")
 BOOLEAN = DType("boolean")
 DATE = DType("date")
 BINARY = DType("binary")
+LIST = DType("list")
 INT8, INT16, INT32, INT64 = (DType("integer", bits=bits) for bits in (8, 16, 32, 64))
 UINT8, UINT16, UINT32, UINT64 = (DType("integer", bits=bits, signed=False) for bits in (8, 16, 32, 64))
 FLOAT32, FLOAT64 = DType("float", bits=32), DType("float", bits=64)

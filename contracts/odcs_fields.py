@@ -28,6 +28,7 @@ KINDS: Final[Mapping[str, frozenset[str]]] = {
     "number": frozenset({"float", "decimal", "integer"}),
     "integer": frozenset({"integer"}),
     "boolean": frozenset({"boolean"}),
+    "array": frozenset({"list"}),  # of texts
 }
 
 
@@ -89,10 +90,14 @@ def _field(found: Findings, path: Path, item: Mapping[str, Any]) -> Field:
         message = f"found {found_value(name)}; allowed: 1 to 256 printable characters"
         found.add((*path, "name"), message, "", "NAME_INVALID")
     if not isinstance(logical, str) or logical not in KINDS:
-        nested = logical in ("object", "array", "map", "vector")
+        nested = logical in ("object", "map", "vector")
         message = f"found {found_value(logical)}; {'the table is flat, ' if nested else ''}allowed: {', '.join(KINDS)}"
         hint = nearest(logical, KINDS) if isinstance(logical, str) and not nested else ""
         found.add((*path, "logicalType"), message, hint, "TYPE_INVALID")
+    of_what = item.get("items") if logical == "array" else {"logicalType": "string"}
+    if not isinstance(of_what, Mapping) or of_what.get("logicalType") != "string":
+        message = f"the elements of '{name}' are {found_value(of_what)}; an array is one of texts"
+        found.add((*path, "items"), message, "write items: {logicalType: string}", "TYPE_INVALID")
     if tier not in list(Tier):
         message = f"found {found_value(tier)}; every field needs a tier, allowed: {', '.join(Tier)}"
         found.add(

@@ -95,7 +95,8 @@ def joins(field: Field, mask: AnyTechnique) -> bool:
 def violations(case: Case) -> tuple[Violation, ...]:
     """Every rule that the purpose breaks, in the order of the document. Empty: it may be sent, as far
     as can be told without the data."""
-    of_rows = (_floors, _grounds, _periods, _read, _shifts, _bounds, _risk, _sensitive, _spread, whole_rules.violations)
+    bounds = (_bounds, _risk, _sensitive, _spread, whole_rules.violations)
+    of_rows = (_floors, _grounds, _periods, _read, _shifts, _lists, *bounds)
     kind = of_rows if case.purpose.aggregate is None else (aggregate_rules.violations, _read)
     rules = (_sharing, _fields, _names, _negative_list, _uses, *kind, _rows, _approvers)
     return tuple(found for rule in rules for found in rule(case))
@@ -240,6 +241,17 @@ def _shifts(case: Case) -> Iterator[Violation]:
         if judged is not None and isinstance(mask, ShiftDate) and mask.entity != judged.entity:
             message = f"shift_date by {mask.entity[:64]!r}; persons are told apart by {judged.entity!r}"
             yield Violation(case.field_path(field.name), message, f"entity: {judged.entity}", code="SHIFT_ENTITY")
+
+
+def _lists(case: Case) -> Iterator[Violation]:
+    """Rows join by whole values of a pseudonym. Of a list they would join by each element, on and on to lists that
+    share another: no class tells how many people that leaves apart."""
+    for name in pseudonyms(case):
+        field = case.contract.field(name)
+        if field is not None and field.logical_type == "array":
+            message = f"rows that share an element of {name} would join, and no bound counts that"
+            hint = "use a mask that joins none (drop, null, constant, random_id, partial), or leave it to the source"
+            yield Violation(case.field_path(name), message, hint, code="LIST_JOINS")
 
 
 def _judged_by(field: Field) -> tuple[object, ...]:

@@ -35,7 +35,7 @@ class Kind(StrEnum):
 # What may be public, or what other numbers are taken for by chance. The rest is a person's alone, and no
 # number of another kind passes its check digits and dates in earnest.
 _EXCUSABLE = frozenset({Kind.BANK_CARD, Kind.PHONE, Kind.PLATE, Kind.EMAIL, Kind.IP, Kind.CREDIT_CODE})
-_KINDS = frozenset({"string", "binary", "other"})  # types of columns that can hold text, images or lists
+_KINDS = frozenset({"string", "binary", "list", "other"})  # types of columns that can hold text, images or lists
 _SHORTEST = 6  # characters of the shortest thing that any detector means: a@b.cn
 _JOINING = frozenset("@.:+-/ ·(")  # mask characters that could make one thing of the two ends that are shown
 

@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from msgspec import Meta, Struct
 
-from contracts.dtypes import DType
+from contracts.dtypes import LIST, DType
 from contracts.errors import nearest
 
 
@@ -47,6 +47,8 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
       `draws`             whether it draws random numbers by the row's place in the release;
       `randomised`        whether chance goes into the value itself, so that classes and distinct values are
                           counted on what it was before;
+      `each`              whether of a list it masks each element by itself: lists keep their lengths and order,
+                          null lists, empty ones and null elements stay what they are. Else a list is one value;
       `kinds`             the kinds of types it works on; `output` the one type it produces, if it is one.
 
     Nulls stay null under every technique.
@@ -62,6 +64,7 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
     per_row: ClassVar[bool] = True
     draws: ClassVar[bool] = False
     randomised: ClassVar[bool] = False
+    each: ClassVar[bool] = False
     kinds: ClassVar[tuple[str, ...]]
     output: ClassVar[DType | None] = None
 
@@ -95,7 +98,7 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
 
     def produces(self, dtype: DType) -> DType:
         """The type that is sent. Meaningful only for a type that is accepted."""
-        return self.output or dtype
+        return LIST if self.each and dtype.kind == "list" else self.output or dtype
 
     def resolved(self, dtype: DType) -> Self:  # noqa: ARG002 - for those that need it
         """The same technique with every default that depends on the type written out: what a plan
@@ -109,7 +112,7 @@ class Technique(Struct, frozen=True, tag_field="mask", forbid_unknown_fields=Tru
         return (f"{self.id} works on {_listed(self.kinds)}; this field is {dtype}",)
 
 
-ANY_KIND = ("string", "boolean", "integer", "float", "decimal", "date", "timestamp", "time", "binary")
+ANY_KIND = ("string", "boolean", "integer", "float", "decimal", "date", "timestamp", "time", "binary", "list")
 NUMBERS = ("integer", "float", "decimal")
 
 

@@ -97,7 +97,8 @@ class Prefix(Technique, frozen=True, kw_only=True, tag="prefix"):
     """The first `length` characters: the coarser level of a code that is built from left to right.
 
     Precondition: text whose beginning is its coarser form (postcode, ICD-10, address). Output: text.
-    Residual risk: a value of at most `length` characters passes whole, being that coarse already.
+    Residual risk: a value of at most `length` characters passes whole, being that coarse already. Of a list each
+    element is masked; how many there are shows, and in which order.
     Source: ISO/IEC 20889, generalization.
 
     >>> Prefix(length=3).accepts(DType("integer", bits=64))
@@ -108,7 +109,8 @@ class Prefix(Technique, frozen=True, kw_only=True, tag="prefix"):
 
     family: ClassVar[Family] = Family.GENERALISATION
     strength: ClassVar[int] = 2
-    kinds: ClassVar[tuple[str, ...]] = ("string",)
+    kinds: ClassVar[tuple[str, ...]] = ("string", "list")
+    each: ClassVar[bool] = True
     order_preserving: ClassVar[bool] = True
 
 
@@ -117,7 +119,8 @@ class Hierarchy(Technique, frozen=True, kw_only=True, tag="hierarchy"):
 
     Precondition: text, or whole numbers read as text. `table` maps each value to its ancestors, the
     nearest first; `level` 1 takes the nearest. Output: text; a value that is not in the table becomes
-    `other`, never itself. Residual risk: few people under one ancestor.
+    `other`, never itself. Residual risk: few people under one ancestor. Of a list each element
+    is masked; how many there are shows, and in which order.
     Source: ISO/IEC 20889, generalization.
 
     >>> Hierarchy(table={"J10": ("influenza",)}, level=1).family
@@ -135,7 +138,8 @@ class Hierarchy(Technique, frozen=True, kw_only=True, tag="hierarchy"):
 
     family: ClassVar[Family] = Family.GENERALISATION
     strength: ClassVar[int] = 3
-    kinds: ClassVar[tuple[str, ...]] = ("string", "integer")
+    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
 
     def __post_init__(self) -> None:
@@ -149,7 +153,8 @@ class Rare(Technique, frozen=True, kw_only=True, tag="rare"):
 
     Precondition: text, or whole numbers read as text. Counted on the rows in scope: distinct entities,
     or rows where the contract names no entity. Output: text.
-    Residual risk: every common value passes as it is.
+    Residual risk: every common value passes as it is. Of a list each element is masked, and counted once for an
+    entity (or row) however often it has it; how many there are shows, in which order, and rare sets of common ones.
     Source: ISO/IEC 20889, generalization (combining rare values).
 
     >>> Rare(min_count=20).per_row
@@ -161,6 +166,7 @@ class Rare(Technique, frozen=True, kw_only=True, tag="rare"):
 
     family: ClassVar[Family] = Family.GENERALISATION
     strength: ClassVar[int] = 1
-    kinds: ClassVar[tuple[str, ...]] = ("string", "integer")
+    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
     per_row: ClassVar[bool] = False

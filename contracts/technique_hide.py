@@ -15,7 +15,7 @@ class Keep(Technique, frozen=True, kw_only=True, tag="keep"):
 
     Precondition: the standard allows it for the field, or `justification` says why it must.
     Output: the value, same type.
-    Residual risk: all of it; a kept direct identifier is refused.
+    Residual risk: all of it; a kept direct identifier is refused, and a kept list of indirect ones.
     Source: none; ISO/IEC 20889 speaks of an unchanged attribute.
 
     >>> Keep().produces(STRING) == STRING
@@ -59,7 +59,7 @@ class Drop(Technique, frozen=True, kw_only=True, tag="drop"):
 class Null(Technique, frozen=True, kw_only=True, tag="null"):
     """Every value becomes null: the column stays for the reader's schema, empty.
 
-    Precondition: none. Output: nulls of the same type. Residual risk: none.
+    Precondition: none. Output: nulls of the same type, for lists too. Residual risk: none.
     Source: ISO/IEC 20889, suppression (of an attribute).
 
     >>> Null().produces(STRING) == STRING
@@ -75,7 +75,8 @@ class Null(Technique, frozen=True, kw_only=True, tag="null"):
 class Constant(Technique, frozen=True, kw_only=True, tag="constant"):
     """Every value becomes the same one.
 
-    Precondition: none. Output: `value`: string, int64, float64 or boolean by how it is written.
+    Precondition: none. Output: `value`: string, int64, float64 or boolean by how it is written; a list is one
+    value, so nothing tells how many elements it had.
     Residual risk: whether there was a value, since nulls stay null.
     Source: ISO/IEC 20889, suppression (of an attribute).
 
@@ -116,7 +117,7 @@ class Partial(Technique, frozen=True, kw_only=True, tag="partial"):
     Output: text. A value too short to have `min_masked` characters hidden is hidden whole, as
     keep_first + keep_last + min_masked mask characters, so it never passes unchanged.
     Residual risk: what is shown, and the length; where few candidates fit, the value itself. It counts
-    as a quasi-identifier.
+    as a quasi-identifier. Of a list each element is masked; how many there are shows, and in which order.
     Source: ISO/IEC 20889, masking (of a direct identifier in part).
 
     >>> str(Partial(keep_first=3).produces(INT64))
@@ -132,7 +133,8 @@ class Partial(Technique, frozen=True, kw_only=True, tag="partial"):
 
     family: ClassVar[Family] = Family.PARTIAL
     strength: ClassVar[int] = 2
-    kinds: ClassVar[tuple[str, ...]] = ("string", "integer")
+    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
 
     def __post_init__(self) -> None:
@@ -168,6 +170,8 @@ class Hmac(Technique, frozen=True, kw_only=True, tag="hmac"):
     Output: 32 lower-case hex digits; equal within one agreement and domain (and period), never across.
     Residual risk: rows of one person join, so bounds are counted over all rows that a pseudonym
     joins. Irreversible once the agreement's secret is destroyed; before, only by the department.
+    Of a list each element is masked, without `period`; how many there are shows, and in which order. Lists of
+    direct or indirect identifiers are refused: rows that share an element would join, and no bound counts that.
     Source: ISO/IEC 20889, pseudonymization by cryptographic hash with a key; RFC 2104, RFC 5869.
 
     >>> Hmac(domain="person", period=Period(field="visit_ts", unit="week")).reads
@@ -187,7 +191,8 @@ class Hmac(Technique, frozen=True, kw_only=True, tag="hmac"):
 
     family: ClassVar[Family] = Family.PSEUDONYM
     strength: ClassVar[int] = 4
-    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "date")
+    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "date", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
     joinable: ClassVar[bool] = True
     remnant: ClassVar[bool] = False
@@ -197,12 +202,18 @@ class Hmac(Technique, frozen=True, kw_only=True, tag="hmac"):
         """See the base."""
         return (self.period.field,) if self.period else ()
 
+    def problems(self, dtype: DType) -> tuple[str, ...]:
+        """See the base."""
+        if self.period is not None and dtype.kind == "list":
+            return ("hmac of a list has no period: its elements are of no time of their own",)
+        return self.only(dtype)
+
 
 class RandomId(Technique, frozen=True, kw_only=True, tag="random_id"):
     """A random number a row, drawn once for a release; equal values get different numbers, and other
     releases other ones. Drawn under a key of the release, from the row's place, never from its value.
 
-    Precondition: none. Output: 32 lower-case hex digits.
+    Precondition: none. Output: 32 lower-case hex digits; one for a list.
     Residual risk: whether there was a value. No join, not even with itself.
     Source: ISO/IEC 20889, pseudonymization independent of the attribute's value.
 

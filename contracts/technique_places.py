@@ -17,6 +17,7 @@ class IpPrefix(Technique, frozen=True, kw_only=True, tag="ip_prefix"):
     Output: text, the network as `203.0.113.0/24` or `2001:db8::/48` (RFC 4632, RFC 5952). An IPv4 address that
     is mapped into IPv6 is taken as IPv4. What is no address becomes `other`, never itself.
     Residual risk: a small network is one household or one company; it counts as a quasi-identifier.
+    Of a list each element is masked; how many there are shows, and in which order.
     Source: ISO/IEC 20889, generalization.
 
     >>> IpPrefix().accepts(STRING)
@@ -29,7 +30,8 @@ class IpPrefix(Technique, frozen=True, kw_only=True, tag="ip_prefix"):
 
     family: ClassVar[Family] = Family.GENERALISATION
     strength: ClassVar[int] = 2
-    kinds: ClassVar[tuple[str, ...]] = ("string",)
+    kinds: ClassVar[tuple[str, ...]] = ("string", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
 
 

@@ -102,7 +102,7 @@ class Noise(Technique, frozen=True, kw_only=True, tag="noise"):
 class Shuffle(Technique, frozen=True, kw_only=True, tag="shuffle"):
     """Every value goes to another row, drawn at random; with `within`, a row of the same value of that field.
 
-    Precondition: none. The whole release is one deal, or each group of `within`.
+    Precondition: none. The whole release is one deal, or each group of `within`; a list is one value.
     Output: same type, the same values as often. Nulls stay where they are. A group of fewer than `least` entities
     (rows, where the contract names no entity) becomes null: few have nobody to hide among.
     Residual risk: every value leaves as it is, beside other rows' fields; a rare one tells that its owner is in

@@ -25,7 +25,8 @@ class Redact(Technique, frozen=True, kw_only=True, tag="redact"):
     Output: text. What detectors still find after that makes the whole value `[redacted]`. In a value that is
     changed, full-width letters and digits become ordinary ones.
     Residual risk: all that detectors do not find, and they never prove absence: names, what is described,
-    what is written unusually.
+    what is written unusually. Of a list each element is looked at by itself: what is cut across several is not
+    found; how many there are shows, and in which order.
     Source: NIST SP 800-188 (redaction of identifiers in text fields); the detectors' own limits.
 
     >>> Redact(dictionaries={"ward": ("East Wing",)}).strength
@@ -48,7 +49,8 @@ class Redact(Technique, frozen=True, kw_only=True, tag="redact"):
     family: ClassVar[Family] = Family.NONE
     strength: ClassVar[int] = 0
     reversible: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]] = ("string",)
+    kinds: ClassVar[tuple[str, ...]] = ("string", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
 
     def __post_init__(self) -> None:

@@ -37,7 +37,8 @@ class Regex(Technique, frozen=True, kw_only=True, tag="regex"):
     becomes `other`: no value passes unchanged. Counted is what is neither left as it stood nor brought back by
     a group.
     Residual risk: what the pattern leaves; it counts as a quasi-identifier. Of a category with a fixed shape
-    the standard allows it not: use partial, whose remnant can be counted.
+    the standard allows it not: use partial, whose remnant can be counted. Of a list each element is masked; how
+    many there are shows, and in which order.
     Source: ISO/IEC 20889, masking (of a direct identifier in part).
 
     >>> Regex(pattern="^[^@]+", replacement="***").accepts(STRING)
@@ -51,7 +52,8 @@ class Regex(Technique, frozen=True, kw_only=True, tag="regex"):
 
     family: ClassVar[Family] = Family.PARTIAL
     strength: ClassVar[int] = 2
-    kinds: ClassVar[tuple[str, ...]] = ("string",)
+    kinds: ClassVar[tuple[str, ...]] = ("string", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
 
     def __post_init__(self) -> None:

@@ -30,7 +30,8 @@ class AesSiv(Technique, frozen=True, kw_only=True, tag="aes_siv"):
     and domain, never across; altered ones are recognised. The department can turn it back until the agreement's
     secret is destroyed.
     Residual risk: rows of one person join, so bounds are counted over all rows that a pseudonym joins; the
-    value's length shows; whoever gets at the key has every value.
+    value's length shows; whoever gets at the key has every value. Of a list each element is masked; how many there
+    are shows, and in which order. Lists of direct or indirect identifiers are refused, as under hmac.
     Source: ISO/IEC 20889, deterministic encryption; RFC 5297.
 
     >>> AesSiv(domain="person", legal_basis="dpv:LegalObligation").reversible
@@ -42,7 +43,8 @@ class AesSiv(Technique, frozen=True, kw_only=True, tag="aes_siv"):
 
     family: ClassVar[Family] = Family.PSEUDONYM
     strength: ClassVar[int] = 4
-    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "date")
+    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "date", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
     reversible: ClassVar[bool] = True
     joinable: ClassVar[bool] = True
@@ -65,7 +67,7 @@ class Ff1(Technique, frozen=True, kw_only=True, tag="ff1"):
     other characters, with fewer than a million possibilities or longer than the cipher takes (16 digits of
     radix 10 in either half) becomes `other`.
     Residual risk: as aes_siv; nothing tells an altered value from a true one; and the fewer values there can be,
-    the sooner known pairs give others away.
+    the sooner known pairs give others away. Of lists as aes_siv.
     Source: ISO/IEC 20889, format-preserving encryption; NIST SP 800-38G.
 
     >>> Ff1(domain="card", radix=10, legal_basis="dpv:LegalObligation", unsafe_format_preserving=True).shortest
@@ -80,7 +82,8 @@ class Ff1(Technique, frozen=True, kw_only=True, tag="ff1"):
 
     family: ClassVar[Family] = Family.PSEUDONYM
     strength: ClassVar[int] = 4
-    kinds: ClassVar[tuple[str, ...]] = ("string", "integer")
+    kinds: ClassVar[tuple[str, ...]] = ("string", "integer", "list")
+    each: ClassVar[bool] = True
     output: ClassVar[DType | None] = STRING
     reversible: ClassVar[bool] = True
     joinable: ClassVar[bool] = True

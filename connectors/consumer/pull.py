@@ -278,7 +278,12 @@ def _announced(info: fl.FlightInfo, agreement: VerifiedAgreement, transfer: str,
 
 
 def _wide(kind: pa.DataType) -> pa.DataType:
-    return {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(kind, kind)
+    wide = {
+        pa.string(): pa.large_string(),
+        pa.binary(): pa.large_binary(),
+        pa.list_(pa.string()): pa.large_list(pa.large_string()),
+    }
+    return wide.get(kind, kind)
 
 
 def _endpoints(info: fl.FlightInfo, total: int) -> Iterator[tuple[int, fl.FlightEndpoint]]:

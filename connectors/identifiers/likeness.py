@@ -2,7 +2,7 @@
 
     found_in_text(weighed)    base64, hexadecimal, data: URLs, JSON arrays of floats
     found_in_bytes(values)    the bytes themselves, and floats packed into them
-    vectors(values)           lists of floats
+    vectors(values)           lists of floats; vectors_of_texts(values) lists of texts that are floats
 
 **They never prove absence**: an image that is encrypted, compressed, cut up or written in another format passes,
 and so does a template of a maker's own format. Lists of 64 to 4096 floats are taken for a face turned into
@@ -119,6 +119,15 @@ def _floats(content: bytes) -> bool:
         return False
     numbers = struct.unpack(f"<{min(count, SHORTEST)}f", content[: 4 * min(count, SHORTEST)])
     return all(math.isfinite(x) and (x == 0 or 1e-6 < abs(x) < 1e3) for x in numbers) and len(set(numbers)) > 8
+
+
+def vectors_of_texts(values: pl.Series) -> Counts:
+    """In how many rows of lists of texts these are the numbers of a vector."""
+    lengths = values.list.len() if isinstance(values.dtype, pl.List) else values.arr.len()
+    long = values.filter(lengths.is_between(SHORTEST, LONGEST)).cast(pl.List(pl.String))
+    written = pl.select("[" + pl.lit(long).list.join(",") + "]").to_series()
+    rows = int(_written(written).sum())
+    return {Kind.VECTOR: rows} if rows else {}
 
 
 def vectors(values: pl.Series) -> Counts:

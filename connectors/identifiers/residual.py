@@ -26,7 +26,7 @@ _PROBE, _FEW = 1024, 4  # where every value of the first rows comes so often, th
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """What was found in one column: the kind, and in how many rows. Never a value."""
+    """What was found in one column: the kind, and in how many rows; of lists, in how many elements. Never a value."""
 
     column: str
     kind: Kind
@@ -56,7 +56,8 @@ class Inspector:
         if isinstance(kind, pl.List | pl.Array):
             if kind.inner.is_float():
                 return likeness.vectors(values)
-            return self._column(field, values.explode())
+            held = self._column(field, values.drop_nulls().explode(empty_as_null=False))
+            return {**held, **likeness.vectors_of_texts(values)} if kind.inner == pl.String else held
         if kind.is_numeric():
             counts, long = detectors.found_numbers(values)
             self._long[field.name] = self._long.get(field.name, 0) + long

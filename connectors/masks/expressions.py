@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
 import polars as pl
 
-from connectors.masks import chance, groups, places, reversible, scales
+from connectors.masks import chance, groups, lists, places, reversible, scales
 from connectors.masks.redacting import redact
 from connectors.masks.values import (
     ROW_NUMBER,
@@ -25,7 +26,7 @@ from connectors.masks.values import (
     wire_clean,
 )
 from contracts import techniques as t
-from contracts.dtypes import DType
+from contracts.dtypes import STRING, DType
 from contracts.plan import PlannedField
 
 _LONGEST_MASK = 1024  # characters; a longer value is shown as if it were this long
@@ -37,34 +38,44 @@ def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None 
     `entity` is the column whose distinct values `rare` counts, and whose noise stays the same; without one
     rows are counted and drawn for."""
     column = pl.col(field.name)
-    if field.source.kind == "string":
-        column = text(column)  # categorical and enum carry every category of the column with them
+    if field.source.kind in ("string", "list"):
+        # Categorical and enum carry every category of the column with them.
+        column = column.cast(polars_type(field.source))
+    kind = polars_type(field.output)
+    return wire_clean(_masked(field, column, secrets, entity).cast(kind), kind).alias(field.name)
+
+
+def _masked(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
     mask = field.technique
+    if field.source.kind == "list" and mask.each:
+        if isinstance(mask, t.Rare):
+            who = None if entity is None else normalised(pl.col(entity))
+            return lists.rare(column, who, mask.min_count, mask.other)
+        element = msgspec.structs.replace(field, name=lists.ELEMENT, source=STRING, output=STRING)
+        return lists.each(column, _masked(element, pl.col(lists.ELEMENT), secrets, None))
     match mask:
         case t.Hmac():
-            masked = _hmac(mask, column, secrets)
+            return _hmac(mask, column, secrets)
         case t.RandomId():
-            masked = _random_id(field, secrets)
+            return _random_id(field, secrets)
         case t.Rare():
-            masked = groups.rare(mask, text(column), entity)
+            return groups.rare(mask, text(column), entity)
         case t.ShiftDate():
-            masked = chance.shift_date(mask, column, field.source, secrets)
+            return chance.shift_date(mask, column, field.source, secrets)
         case t.Noise():
-            masked = chance.noise(field, column, secrets, entity)
+            return chance.noise(field, column, secrets, entity)
         case t.Shuffle():
-            masked = chance.shuffle(field, column, secrets, entity)
+            return chance.shuffle(field, column, secrets, entity)
         case t.Microaggregate():
-            masked = groups.microaggregate(field, column, entity)
+            return groups.microaggregate(field, column, entity)
         case t.AesSiv():
-            masked = reversible.aes_siv(mask, column, secrets)
+            return reversible.aes_siv(mask, column, secrets)
         case t.Ff1():
-            masked = reversible.ff1(mask, column, secrets)
+            return reversible.ff1(mask, column, secrets)
         case t.Null():
-            masked = pl.lit(None)
+            return pl.lit(None)
         case _:
-            masked = _PLAIN[type(mask)](mask, column, field.source)
-    kind = polars_type(field.output)
-    return wire_clean(masked.cast(kind), kind).alias(field.name)
+            return _PLAIN[type(mask)](mask, column, field.source)
 
 
 def before_chance(field: PlannedField) -> pl.Expr:

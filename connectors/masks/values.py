@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import polars as pl
 import polars_hash as plh
 
+from connectors.masks.lists import LISTS, cleaned
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError
 
@@ -41,6 +42,8 @@ def polars_type(dtype: DType) -> pl.DataType:
             return pl.Decimal(dtype.precision, dtype.scale)
         case "timestamp":
             return pl.Datetime(cast(Any, dtype.unit), dtype.zone)
+        case "list":
+            return LISTS
         case "string" | "boolean" | "date" | "time" | "binary":
             return {
                 "string": pl.String(),
@@ -87,6 +90,8 @@ def wire_clean(expr: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def _clean(values: pl.Series) -> pl.Series:
+    if values.dtype == LISTS:
+        return cleaned(values, _clean)
     if not values.null_count():
         return values
     blank: object = {pl.String: "", pl.Binary: b"", pl.Boolean: False}.get(type(values.dtype), 0)

@@ -19,6 +19,7 @@ import polars as pl
 
 from connectors.identifiers.residual import Finding, Inspector
 from connectors.keys import passing_secrets
+from connectors.masks.lists import LISTS, elements
 from connectors.masks.masking import masked
 from connectors.measures import effectiveness, privacy
 from connectors.measures.missed import too_risky
@@ -233,7 +234,8 @@ class _Forms:
     def look(self, batch: pl.DataFrame) -> None:
         """Look at a batch of rows."""
         for name, pattern in self._forms.items():
-            values = batch[name].drop_nulls().cast(pl.String)
+            values = batch[name].drop_nulls()
+            values = (elements(values).drop_nulls() if values.dtype == LISTS else values).cast(pl.String)
             if len(values) and (not pattern or not values.str.contains(pattern).all()):
                 self._unlike.add(name)
 

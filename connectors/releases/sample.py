@@ -24,6 +24,7 @@ _TYPES: dict[str, DType] = {
     "integer": dtypes.INT64,
     "number": dtypes.FLOAT64,
     "boolean": dtypes.BOOLEAN,
+    "array": dtypes.LIST,
 }
 _DIGITS = {"national-id": 18, "phone": 11, "bank-card": 16}
 _START = date(1950, 1, 1)
@@ -33,7 +34,7 @@ def synthetic(contract: Contract, purpose: str, rows: int) -> pl.DataFrame:
     """`rows` made-up rows as a release for that purpose would show them.
 
     Raises PLAN_REFUSED when the contract cannot be compiled for the purpose. Columns whose logical
-    type has no example (object, array) are left out.
+    type has no example (object) are left out.
     """
     schema = {field.name: _TYPES[field.logical_type] for field in contract.fields if field.logical_type in _TYPES}
     terms = plan.terms_for(contract, purpose)
@@ -65,6 +66,12 @@ def _value(field: Field, chance: random.Random) -> object:
             return round(chance.uniform(1, 10_000), 2)
         case "boolean":
             return chance.random() < 0.5
+        case "array":
+            return [_text(field, chance) for _ in range(chance.randrange(4))]
+    return _text(field, chance)
+
+
+def _text(field: Field, chance: random.Random) -> str:
     if field.category in _DIGITS:
         return "".join(str(chance.randrange(10)) for _ in range(_DIGITS[field.category]))
     if field.category == "medical-code":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, cast
 
 import polars as pl
 import pyarrow as pa
 from msgspec import Meta, Struct
 
-from contracts.dtypes import BINARY, BOOLEAN, DATE, STRING, DType, Schema
+from contracts.dtypes import BINARY, BOOLEAN, DATE, LIST, STRING, DType, Schema
 from contracts.errors import Reason, SluicegateError, Violation
 
 Format = Literal["parquet", "csv", "ndjson", "arrow"]
@@ -54,7 +54,7 @@ class Source(Protocol):
 
     def scan(self, columns: Sequence[str]) -> pl.LazyFrame:
         """A lazy frame of just these columns, in this order. Categoricals and enums come as strings:
-        their dictionaries carry values of rows that are not read."""
+        their dictionaries carry values of rows that are not read. Lists come as lists of strings."""
         ...
 
     def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
@@ -70,6 +70,8 @@ def dtype_of(dtype: pl.DataType) -> DType:
     match dtype:
         case pl.Categorical() | pl.Enum():
             return STRING
+        case pl.List() | pl.Array() if dtype_of(cast(pl.DataType, dtype.inner)) == STRING:
+            return LIST
         case pl.Decimal():
             return DType("decimal", precision=dtype.precision or 38, scale=dtype.scale)
         case pl.Datetime():
@@ -96,7 +98,11 @@ _PLAIN: dict[pl.DataType, DType] = {
     pl.Float64(): DType("float", bits=64),
 }
 
-_SPELLED = {str(dtype): kind for kind, dtype in _PLAIN.items()} | {"time(ns)": pl.Time()}
+_SPELLED: dict[str, pl.DataType] = {
+    **{str(dtype): kind for kind, dtype in _PLAIN.items()},
+    "time(ns)": pl.Time(),
+    str(LIST): pl.List(pl.String()),
+}
 _TIMESTAMP = re.compile(r"timestamp\((ms|us|ns)(?:,([A-Za-z0-9_+/-]{1,64}))?\)")
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),(\d{1,2})\)")
 

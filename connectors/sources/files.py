@@ -15,7 +15,7 @@ import polars as pl
 
 from connectors.sources.base import Format, SourceSettings, dtype_of, invalid, polars_type, reading, unavailable
 from connectors.sources.text import Text, first_says_offset
-from contracts.dtypes import Schema
+from contracts.dtypes import LIST, Schema
 from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.model import Field
 
@@ -30,6 +30,8 @@ _INFER_ROWS = 10_000
 _CHUNK = 1 << 20
 _HEAD = 4 << 20
 _LONGEST_LINE = 1 << 20
+# What the rows read first of a key may have looked like, whose values are lists of texts.
+_LISTS = frozenset(pl.List(kind) for kind in (pl.String, pl.Null, pl.Int64, pl.Float64, pl.Boolean)) | {pl.Null()}
 
 
 class FileSource:
@@ -91,6 +93,8 @@ class FileSource:
                 if column in texts
                 else pl.col(column).cast(pl.String)
                 if isinstance(types[column], pl.Categorical | pl.Enum)
+                else pl.col(column).cast(pl.List(pl.String))
+                if dtype_of(types[column]) == LIST
                 else pl.col(column)
                 for column in columns
             )
@@ -150,11 +154,7 @@ class FileSource:
         """How the cells of these columns are read, where the format has cells of text."""
         if self._settings.format not in ("csv", "ndjson"):
             return {}
-        found = {
-            name: self._stated.get(name) or Text.declared(self._declared.get(name, "string"))
-            for name in columns
-            if types[name] == pl.String()
-        }
+        found = {name: self._text(name) for name in columns if types[name] == pl.String()}
         for name in found:
             if name not in self._stated and self._declared.get(name) == "timestamp":
                 with reading(self.name):
@@ -165,7 +165,12 @@ class FileSource:
     def _as_text(self, name: str, dtype: pl.DataType) -> pl.DataType:
         """What a key of NDJSON is read as: text, if we know a type for it and it is no structure."""
         known = name in self._stated or name in self._declared
+        if dtype in _LISTS and self._text(name).dtype == pl.List(pl.String):
+            return pl.List(pl.String())
         return pl.String() if known and not dtype.is_nested() else dtype
+
+    def _text(self, name: str) -> Text:
+        return self._stated.get(name) or Text.declared(self._declared.get(name, "string"))
 
     def _types(self, files: list[Path]) -> dict[str, pl.DataType]:
         """Types of all files together. A folder whose files do not agree is refused."""

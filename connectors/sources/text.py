@@ -13,6 +13,7 @@ from typing import Literal
 import polars as pl
 
 from connectors.sources.base import dtype_of
+from connectors.writers import NO_LIST, listed
 
 # The type of a logical type. A date and a time have one spelling; `number` is exact up to 15 digits, more
 # need a stated decimal; whether a timestamp has a zone is settled by the first one (`Text.zoned`).
@@ -24,6 +25,7 @@ LOGICAL: dict[str, pl.DataType] = {
     "number": pl.Float64(),
     "integer": pl.Int64(),
     "boolean": pl.Boolean(),
+    "array": pl.List(pl.String),
 }
 BOOLEANS = {"true": "1", "t": "1", "1": "1", "false": "0", "f": "0", "0": "0"}
 
@@ -89,6 +91,8 @@ class Text:
                 return f"a timestamp without offset, written 2026-01-31T08:00:00{digits}"
             case pl.Boolean():
                 return "true or false (also t, f, 1, 0)"
+            case pl.List():
+                return 'a JSON array of texts and nulls, like ["a", null]'
             case pl.Float32() | pl.Float64():
                 return "a number written 1234.5"
             case pl.Decimal(precision=precision, scale=scale):
@@ -101,6 +105,8 @@ class Text:
                 return pl.col(name)
             case pl.Binary():
                 return pl.col(name).cast(pl.Binary())
+            case pl.List():
+                return _lists(_cell(name), strict)
             case pl.Datetime(time_unit=unit, time_zone=zone):
                 return self._moment(_cell(name), unit, zone, strict)
         cell = _cell(name)
@@ -161,6 +167,19 @@ class Text:
             .dt.replace_time_zone(zone, ambiguous=either, non_existent=either)
         )
         return pl.coalesce(instant.dt.convert_time_zone(zone), local)
+
+
+def _lists(cell: pl.Expr, strict: bool) -> pl.Expr:
+    """What JSON arrays of texts hold. What is none is null, and where reading is strict an error without the cell."""
+
+    def read(cells: pl.Series) -> pl.Series:
+        found = [None if text is None else listed(text) for text in cells]
+        if strict and NO_LIST in found:
+            raise pl.exceptions.ComputeError("a cell is no list of texts")
+        kept = [None if values == NO_LIST else values for values in found]
+        return pl.Series(cells.name, kept, dtype=pl.List(pl.String))
+
+    return cell.map_batches(read, return_dtype=pl.List(pl.String), is_elementwise=True)
 
 
 def first_says_offset(cells: pl.LazyFrame, name: str) -> bool:

@@ -288,7 +288,11 @@ def check_schema(frame: pl.LazyFrame, schema: pa.Schema, *, source: str) -> None
 
 
 # Parts are small, so that 32-bit offsets do; more readers know them than the wide ones.
-_NARROW = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+_NARROW = {
+    pa.large_string(): pa.string(),
+    pa.large_binary(): pa.binary(),
+    pa.large_list(pa.large_string()): pa.list_(pa.string()),
+}
 
 
 def check_some(rows: int, source: str) -> None:

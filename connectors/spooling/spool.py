@@ -202,30 +202,38 @@ class _Written:
 class _Column:
     """Where the buffers of one column lie in the file."""
 
-    __slots__ = ("_aligned", "_handle", "_places", "_text", "_type", "_width")
+    __slots__ = ("_aligned", "_elements", "_handle", "_offsets", "_places", "_type", "_width")
 
     def __init__(self, handle: int, plain: pa.Array) -> None:
         if plain.offset:  # never after a gathering; positions below count from the buffers' beginning
             plain = pa.concat_arrays([plain, plain.slice(0, 0)])
         self._handle, self._type = handle, plain.type
-        self._text = pa.types.is_large_string(plain.type) or pa.types.is_large_binary(plain.type)
-        self._width = 64 if self._text else plain.type.bit_width
+        listed = pa.types.is_large_list(plain.type)
+        self._offsets = listed or pa.types.is_large_string(plain.type) or pa.types.is_large_binary(plain.type)
+        self._width = 64 if self._offsets else plain.type.bit_width
         # Bits are addressed by whole bytes.
         self._aligned = plain.null_count > 0 or self._width < 8
-        buffers = plain.buffers() if plain.null_count else [None, *plain.buffers()[1:]]
+        buffers = plain.buffers()[: 2 if listed else None]
+        if not plain.null_count:
+            buffers[0] = None
         self._places = [None if buffer is None else _appended(handle, buffer) for buffer in buffers]
+        self._elements = _Column(handle, plain.values) if listed else None
 
     def read(self, begin: int, end: int) -> pa.Array:
         """Values begin..end-1."""
         before = begin % 8 if self._aligned else 0
         first = begin - before
         validity = self._bytes(0, first // 8, -(-end // 8))
-        if not self._text:
+        if not self._offsets:
             buffers = [validity, self._bytes(1, first * self._width // 8, -(-end * self._width // 8))]
         else:
             bounds = pa.Array.from_buffers(pa.int64(), end - first + 1, [None, self._bytes(1, first * 8, end * 8 + 8)])
             start, stop = bounds[0].as_py(), bounds[end - first].as_py()
-            buffers = [validity, pc.subtract(bounds, start).buffers()[1], self._bytes(2, start, stop)]
+            buffers = [validity, pc.subtract(bounds, start).buffers()[1]]
+            if self._elements is not None:
+                inside = [self._elements.read(start, stop)]
+                return pa.Array.from_buffers(self._type, end - begin, buffers, offset=before, children=inside)
+            buffers.append(self._bytes(2, start, stop))
         return pa.Array.from_buffers(self._type, end - begin, buffers, offset=before)
 
     def _bytes(self, buffer: int, begin: int, end: int) -> pa.Buffer | None:

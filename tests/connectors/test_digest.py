@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from connectors.digest import ContentDigest, Hash, arrow_type, demand_sound, of_file
 from connectors.writers import writer
-from contracts.dtypes import BOOLEAN, DATE, FLOAT64, INT32, INT64, STRING, UINT64, DType, timestamp
+from contracts.dtypes import BOOLEAN, DATE, FLOAT64, INT32, INT64, LIST, STRING, UINT64, DType, timestamp
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import PartDigest
 
@@ -36,6 +36,7 @@ SCHEMA = {
     "moment": timestamp("us", "Etc/UTC"),
     "price": DType("decimal", precision=20, scale=2),
     "bytes": DType("binary"),
+    "codes": LIST,
 }
 
 
@@ -76,16 +77,26 @@ def _plain(schema: dict[str, DType], parts: list[dict[str, list[Any]]], name: Ha
     def over(value: Any) -> str:
         return f"{label}:{new(rfc8785.dumps(value)).hexdigest()}"
 
+    def streams(dtype: DType, values: list[Any]) -> list[str | None]:
+        validity = new(b"".join(b"\0" if value is None else b"\1" for value in values)).hexdigest()
+        each = [_plain_bytes(dtype, value) for value in values]
+        lengths = new(b"".join(struct.pack("<I", len(one)) for one in each)).hexdigest()
+        spelled = lengths if dtype.kind in ("string", "binary") else None
+        return [validity, spelled, new(b"".join(each)).hexdigest()]
+
     listed = []
     for part in parts:
         columns = []
         for column, dtype in schema.items():
             values = part[column]
             validity = new(b"".join(b"\0" if value is None else b"\1" for value in values)).hexdigest()
-            each = [_plain_bytes(dtype, value) for value in values]
-            lengths = new(b"".join(struct.pack("<I", len(one)) for one in each)).hexdigest()
-            spelled = lengths if dtype.kind in ("string", "binary") else None
-            columns.append(over([column, str(dtype), validity, spelled, new(b"".join(each)).hexdigest()]))
+            if dtype == LIST:
+                elements = [text for value in values if value is not None for text in value]
+                lengths = new(b"".join(struct.pack("<I", len(value or ())) for value in values)).hexdigest()
+                held = new(rfc8785.dumps(streams(STRING, elements))).hexdigest()
+                columns.append(over([column, str(dtype), validity, lengths, held]))
+                continue
+            columns.append(over([column, str(dtype), *streams(dtype, values)]))
         rows = len(next(iter(part.values())))
         listed.append({"rows": rows, "digest": over([rows, columns])})
     return over({"schema": [[column, str(dtype)] for column, dtype in schema.items()], "parts": listed})
@@ -107,6 +118,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     ),
     "price": st.decimals(-(10**17), 10**17, places=2),
     "bytes": st.binary(max_size=12),
+    "codes": st.lists(st.none() | st.text(max_size=5), max_size=4),
 }
 ROWS = st.lists(st.tuples(*(st.none() | value for value in VALUES.values())), max_size=25)
 PARTS = st.lists(ROWS.map(lambda rows: {name: [row[i] for row in rows] for i, name in enumerate(VALUES)}), max_size=3)
@@ -158,6 +170,7 @@ def test_a_file_is_recomputed_part_by_part(tmp_path: Path, name: Hash, kind: str
         + [dt.datetime(1960, 1, 1, tzinfo=dt.UTC)] * 5,
         "price": [Decimal("1.25"), None, Decimal("-3.50"), Decimal(0), Decimal(1), Decimal(2), Decimal(3)],
         "bytes": [b"\0", b"", None, b"abc", b"d", b"e", b"f"],
+        "codes": [["a", None], [], None, [""], ["日本", "b"], [None], ["c"]],
     }
     parts, start = [], 0
     for size in sizes:
@@ -272,6 +285,7 @@ ONE_COLUMN = {
     "time(us)": [dt.time(1, 2, 3, 4), None],
     "decimal(38,2)": [Decimal("-" + "9" * 36 + ".99"), None],
     "binary": [b"", None, bytes(range(256))],
+    "list(string)": [[], None, [None], [""], ["a", 'say "b", c', "two\nlines", "=1+1", "王"], ["null"]],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,17 @@ def test_json_values_are_read_as_declared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "spelling",
-    ["string", "int64", "date", "timestamp(us)", "timestamp(ms,Asia/Shanghai)", "decimal(10,2)", "time(ns)", "binary"],
+    [
+        "string",
+        "int64",
+        "date",
+        "timestamp(us)",
+        "timestamp(ms,Asia/Shanghai)",
+        "decimal(10,2)",
+        "time(ns)",
+        "binary",
+        "list(string)",
+    ],
 )
 def test_stated_types_are_spelled_like_those_of_a_schema(spelling: str) -> None:
     assert str(dtype_of(polars_type(spelling))) == spelling
@@ -433,3 +444,54 @@ def test_a_file_that_goes_away_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(SluicegateError) as caught, reading(source.name):
         frame.collect()
     assert caught.value.reason is Reason.SOURCE_UNAVAILABLE
+
+
+LISTS = ["a", None, '"b", c'], [], None, ["王"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "ndjson", "csv"])
+def test_lists_of_texts_come_as_such_where_the_contract_declares_them(tmp_path: Path, kind: str) -> None:
+    lists = pl.Series("x", LISTS, dtype=pl.List(pl.String))
+    cells = pl.Series("x", [None if one is None else json.dumps(one, ensure_ascii=False) for one in LISTS])
+    frame = pl.DataFrame([cells if kind == "csv" else lists, pl.Series("row", range(4))])
+    source = _open(_write(frame, tmp_path / f"a.{kind}", kind), kind, {"x": "array"})
+    assert str(source.schema()["x"]) == "list(string)"
+    found = source.scan(["x"]).collect()["x"]
+    assert found.dtype == pl.List(pl.String)
+    assert found.to_list() == list(LISTS)
+    assert not source.misfits(["x"])
+
+
+def test_arrays_of_categories_and_of_one_length_are_lists_too(tmp_path: Path) -> None:
+    for inner, values in ((pl.List(pl.Categorical()), [["a", None], None]), (pl.Array(pl.String, 1), [["a"], None])):
+        frame = pl.DataFrame({"x": values}, schema={"x": inner})
+        source = _open(_write(frame, tmp_path / "a.parquet", "parquet"), "parquet")
+        assert str(source.schema()["x"]) == "list(string)"
+        assert source.scan(["x"]).collect()["x"].to_list() == values
+        assert source.scan(["x"]).collect_schema()["x"] == pl.List(pl.String)
+
+
+def test_json_arrays_without_a_text_among_the_first_rows_are_lists_of_texts_where_declared(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    for lines, wanted in (
+        ('{"x": []}\n{"x": null}\n', [[], None]),
+        ('{"x": null}\n', [None]),
+        ('{"x": [7]}\n{"x": ["a"]}\n', [["7"], ["a"]]),
+    ):
+        path.write_text(lines)
+        assert _open(path, "ndjson", {"x": "array"}).scan(["x"]).collect()["x"].to_list() == wanted
+        assert _open(path, "ndjson", columns={"x": "list(string)"}).schema()["x"].kind == "list"
+    path.write_text('{"x": [[1]]}\n')
+    assert _open(path, "ndjson", {"x": "array"}).schema()["x"].kind == "other"
+
+
+@pytest.mark.parametrize("cell", ["no list", '["a"', '{"a": 1}', "[1]", '[["a"]]', "null", "[" * 100_000])
+def test_a_cell_that_is_no_list_of_texts_does_not_fit(tmp_path: Path, cell: str) -> None:
+    path = _write(pl.DataFrame({"x": ['["a"]', cell]}), tmp_path / "a.csv", "csv")
+    source = _open(path, "csv", {"x": "array"})
+    (found,) = source.misfits(["x"])
+    assert (found.path, found.code) == ("x", "CELLS_UNFIT")
+    assert "1 of 2 rows" in found.message
+    refusal = _refusal(source, "x")
+    assert refusal.reason is Reason.DATA_INVALID
+    assert cell not in str(refusal)

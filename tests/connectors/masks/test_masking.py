@@ -83,7 +83,18 @@ INTEGERS = [d.INT8, d.INT16, d.INT32, d.INT64, d.UINT8, d.UINT16, d.UINT32, d.UI
 FLOATS = [d.FLOAT32, d.FLOAT64]
 DECIMALS = [d.DType("decimal", precision=p, scale=s) for p, s in ((10, 2), (38, 6), (5, 0))]
 STAMPS = [d.timestamp(unit, zone) for unit in ("ms", "us", "ns") for zone in (None, "Etc/UTC", "Asia/Shanghai")]
-TYPES = [*INTEGERS, *FLOATS, *DECIMALS, *STAMPS, d.DATE, d.STRING, d.BOOLEAN, d.BINARY, d.DType("time", unit="ns")]
+TYPES = [
+    *INTEGERS,
+    *FLOATS,
+    *DECIMALS,
+    *STAMPS,
+    d.DATE,
+    d.STRING,
+    d.BOOLEAN,
+    d.BINARY,
+    d.DType("time", unit="ns"),
+    d.LIST,
+]
 NUMERIC: list[Words] = [
     {"mask": "bucket", "size": 10},
     {"mask": "bucket", "breaks": [0, 18, 65]},
@@ -142,6 +153,8 @@ def values_of(dtype: d.DType) -> st.SearchStrategy[object]:
             return st.decimals(-limit, limit, places=dtype.scale, allow_nan=False)
         case "timestamp":
             return _MOMENTS if dtype.zone is None else _MOMENTS.map(lambda moment: moment.replace(tzinfo=dt.UTC))
+        case "list":
+            return st.lists(st.none() | values_of(d.STRING), max_size=4)
     return {
         "date": st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31)),
         "string": st.text(max_size=12) | st.sampled_from(["17", "abc", "", "　"]),
@@ -196,7 +209,9 @@ def test_an_empty_frame_keeps_its_types(words: Words, dtype: d.DType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "dtype"), [pair for pair in PAIRS if parse(pair[0]).order_preserving and pair[1].kind != "float"], ids=str
+    ("words", "dtype"),
+    [pair for pair in PAIRS if parse(pair[0]).order_preserving and pair[1].kind not in ("float", "list")],
+    ids=str,
 )
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())

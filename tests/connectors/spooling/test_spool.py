@@ -30,6 +30,10 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
     "day": (pa.date32(), st.dates(date(1900, 1, 1), date(2100, 1, 1))),
     "moment": (pa.timestamp("us"), st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))),
     "span": (pa.time64("us"), st.times()),
+    "codes": (
+        pa.large_list(pa.large_string()),
+        st.lists(st.none() | st.text("ab王", max_size=3), max_size=4),
+    ),
     "sum": (pa.decimal128(12, 2), st.integers(-(10**9), 10**9).map(lambda cents: Decimal(cents).scaleb(-2))),
 }
 NAMES = list(COLUMNS)
