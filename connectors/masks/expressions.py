@@ -14,6 +14,7 @@ import msgspec
 import polars as pl
 
 from connectors.masks import chance, groups, lists, places, reversible, scales
+from connectors.masks.calendar import by_day
 from connectors.masks.redacting import redact
 from connectors.masks.values import (
     ROW_NUMBER,
@@ -168,7 +169,7 @@ def _dates(values: pl.Series, zone: str) -> pl.Series:
 def _truncate(mask: t.Truncate, column: pl.Expr, source: DType) -> pl.Expr:
     wall, unit = _wall(column, source, mask.zone), _UNITS[mask.unit]
     if mask.unit not in ("minute", "hour"):
-        return wall.cast(pl.Date).dt.truncate(unit)
+        return by_day(wall.cast(pl.Date), lambda day: day.dt.truncate(unit), pl.Date())
     zone = cast(str, mask.zone)
     if source.zone is None:
         return wall.dt.truncate(unit).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -177,8 +178,14 @@ def _truncate(mask: t.Truncate, column: pl.Expr, source: DType) -> pl.Expr:
 
 
 def _date_part(mask: t.DatePart, column: pl.Expr, source: DType) -> pl.Expr:
-    part: Callable[[], pl.Expr] = getattr(_wall(column, source, mask.zone).dt, mask.part)
-    return part()
+    wall = _wall(column, source, mask.zone)
+    if mask.part == "hour":
+        return wall.dt.hour()
+
+    def part(day: pl.Expr) -> pl.Expr:
+        return cast(pl.Expr, getattr(day.dt, mask.part)())
+
+    return by_day(wall.cast(pl.Date), part, polars_type(mask.produces(source)))
 
 
 def _prefix(mask: t.Prefix, column: pl.Expr, _: DType) -> pl.Expr:

@@ -7,12 +7,15 @@ below the type's lowest value, that value stands for the class.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, cast
 
 import polars as pl
+import pyarrow.compute as pc
 
+from connectors.masks.calendar import by_day
 from connectors.masks.values import polars_type
 from contracts import techniques as t
 from contracts.dtypes import DType
@@ -30,8 +33,37 @@ def bucket(mask: t.Bucket, column: pl.Expr, source: DType) -> pl.Expr:
     if source.kind == "float":
         step, start = float(size), float(origin)
         return _steps(column.cast(pl.Float64) - start, step).floor() * step + start
-    value, above, _ = _modulo(column, source, size, origin)
-    return lowered(value, above, source)
+
+    def exactly(value: pl.Expr) -> pl.Expr:
+        wide, above, _ = _modulo(value, source, size, origin)
+        return lowered(wide, above, source)
+
+    if source.kind != "integer":
+        return exactly(column)
+    step, start = int(size), int(origin) % int(size)
+    return _inside(column, source, step, lambda values: (values - start) // step * step + start, exactly)
+
+
+def _inside(
+    column: pl.Expr,
+    source: DType,
+    margin: int,
+    quick: Callable[[pl.Series], pl.Series],
+    exactly: Callable[[pl.Expr], pl.Expr],
+) -> pl.Expr:
+    """Whole numbers by plain arithmetic where all of a batch lie further from their type's ends than `margin`, which
+    is nearly always; exactly else."""
+    (lowest, highest), kind = _range(source), polars_type(source)
+
+    def found(values: pl.Series) -> pl.Series:
+        low, high = cast(Any, values.min()), cast(Any, values.max())
+        if low is None:
+            return values
+        if low >= lowest + margin and high <= highest - margin:
+            return quick(values)
+        return values.alias("value").to_frame().select(exactly(pl.col("value")).cast(kind)).to_series()
+
+    return column.map_batches(found, return_dtype=kind, is_elementwise=True)
 
 
 def _breaks(breaks: tuple[int | float | str, ...], column: pl.Expr, source: DType) -> pl.Expr:
@@ -95,9 +127,16 @@ def raised(value: pl.Expr, by: pl.Expr, source: DType) -> pl.Expr:
 
 def nearest(column: pl.Expr, source: DType, base: Decimal) -> pl.Expr:
     """The nearest multiple of a base, of whole numbers and decimals; the middle goes up."""
-    value, above, step = _modulo(column, source, base, Decimal(0))
-    up = step - above
-    return pl.when(above < up).then(lowered(value, above, source)).otherwise(raised(value, up, source))
+
+    def exactly(value: pl.Expr) -> pl.Expr:
+        wide, above, step = _modulo(value, source, base, Decimal(0))
+        up = step - above
+        return pl.when(above < up).then(lowered(wide, above, source)).otherwise(raised(wide, up, source))
+
+    if source.kind != "integer":
+        return exactly(column)
+    step = int(base)
+    return _inside(column, source, step, lambda values: (values + step // 2) // step * step, exactly)
 
 
 def rounded(mask: t.Round, column: pl.Expr, source: DType) -> pl.Expr:
@@ -123,7 +162,13 @@ def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:
     if source.kind == "float":
         scale = 10.0**mask.decimals
         whole = (column.cast(pl.Float64) * scale + 0.5).floor()
-        return _steps(whole, scale).round(mask.decimals)  # to the float that is written so
+        # The float that is written so: the nearest to the quotient. The engine's own division by a constant is
+        # none, see `_steps`.
+        return whole.map_batches(
+            lambda values: cast(pl.Series, pl.from_arrow(pc.divide(values.to_arrow(), scale))),
+            return_dtype=pl.Float64,
+            is_elementwise=True,
+        )
     return nearest(column, source, Decimal(1).scaleb(-mask.decimals))
 
 
@@ -147,7 +192,11 @@ def _date_bucket(mask: t.Bucket, column: pl.Expr) -> pl.Expr:
         day = column.cast(pl.Int32).cast(pl.Int64)
         start = (origin - dt.date(1970, 1, 1)).days
         return (day - (day - start) % span.count).cast(pl.Int32).cast(pl.Date).clip(_FIRST_DATE)
-    month = column.dt.year().cast(pl.Int64) * 12 + column.dt.month() - 1
-    start = origin.year * 12 + origin.month - 1
-    first = month - (month - start) % span.count
-    return pl.date(first // 12, first % 12 + 1, 1).clip(_FIRST_DATE)
+    count, start = span.count, origin.year * 12 + origin.month - 1
+
+    def by_months(day: pl.Expr) -> pl.Expr:
+        month = day.dt.year().cast(pl.Int64) * 12 + day.dt.month() - 1
+        first = month - (month - start) % count
+        return pl.date(first // 12, first % 12 + 1, 1).clip(_FIRST_DATE)
+
+    return by_day(column, by_months, pl.Date())

@@ -249,9 +249,10 @@ def test_values_are_shown_only_where_enough_persons_have_them(pulled: Pulled, tm
         (lambda f: f.select("citizen_id"), Reason.DATA_INVALID, "no column that forms classes"),
         (lambda f: f.head(0), Reason.DATA_INVALID, "no row"),
         (lambda f: f.with_columns(citizen_id=pl.lit(None, dtype=pl.String)), Reason.DATA_INVALID, "is null or empty"),
-        (lambda f: f.with_columns(sex=pl.concat_list("sex")), Reason.DATA_INVALID, "never sent"),
+        (lambda f: f.with_columns(sex=pl.concat_list("sex")), Reason.DATA_INVALID, "is one of lists"),
+        (lambda f: f.with_columns(sex=pl.struct("sex")), Reason.DATA_INVALID, "never sent"),
     ],
-    ids=["nothing", "no classes", "empty", "no persons", "list"],
+    ids=["nothing", "no classes", "empty", "no persons", "list", "struct"],
 )
 def test_what_cannot_be_judged(pulled: Pulled, tmp_path: Path, change: Any, reason: Reason, says: str) -> None:
     with pytest.raises(SluicegateError, match=says) as caught:
