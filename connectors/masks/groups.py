@@ -45,41 +45,47 @@ def microaggregate(field: PlannedField, column: pl.Expr, entity: str | None) -> 
 def _means(rows: pl.Series, k: int, source: DType) -> pl.Series:
     """Of every row the mean of its group, null for null and for all where there are fewer than k.
 
-    1. Every distinct value in rising order, and how many entities appear with it for the first time.
+    1. Rows in the order of their values: equal ones are a run, and how many entities (or rows) appeared up to its
+       end is read from a running count.
     2. Groups by that running count, cut at every multiple of k. One in which fewer than k appear joins the one
        before it, at the beginning the one after: so every group has k entities or more.
-    3. Means, held within their groups.
+    3. Means, held within their groups, put back to where their rows came from.
     """
     frame = rows.struct.unnest()
-    known = frame.drop_nulls()
+    known = frame.with_row_index("at").drop_nulls()
     if source.kind == "float":
         known = known.filter(pl.col("value").is_not_nan())
-    rows_of = known.group_by("value").agg(pl.len().alias("rows"))
+    known = known.sort("value")
+    runs = known["value"].rle().struct.unnest()
+    ends = runs["len"].cast(pl.Int64).cum_sum() - 1
+    seen = ends + 1
     if "who" in known.columns:
-        first = known.group_by("who").agg(pl.col("value").min()).group_by("value").agg(pl.len().alias("new"))
-        rows_of = rows_of.join(first, on="value", how="left")
-    else:
-        rows_of = rows_of.with_columns(new="rows")
-    levels = (
-        rows_of.sort("value")
-        .with_columns(seen=pl.col("new").fill_null(0).cum_sum().cast(pl.Int64))
-        .with_columns(cut=(pl.col("seen") - 1) // k)
-    )
-    if levels.is_empty() or levels["seen"][-1] < k:
-        return pl.repeat(None, len(rows), dtype=frame.schema["value"], eager=True)
-    cuts = levels.group_by("cut", maintain_order=True).agg(pl.col("seen").max())
-    full = (cuts["seen"] - cuts["seen"].shift(1, fill_value=0)) >= k
-    cuts = cuts.select("cut", group=full.cum_sum().cast(pl.Int64).clip(lower_bound=1))
-    grouped = levels.join(cuts, on="cut", how="left", maintain_order="left")
+        seen = known["who"].is_first_distinct().cast(pl.Int64).cum_sum().gather(ends)
+    found = pl.repeat(None, len(rows), dtype=frame.schema["value"], eager=True)
+    if seen.is_empty() or seen[-1] < k:
+        return found
+    if source.kind == "float":
+        found = frame.select(pl.when(pl.col("value").is_nan()).then("value")).to_series()
+    cuts = ((seen - 1) // k).rle().struct.field("len").cast(pl.Int64)
+    reached = seen.gather(cuts.cum_sum() - 1)
+    full = reached - reached.shift(1, fill_value=0) >= k
+    group = full.cum_sum().cast(pl.Int64).clip(lower_bound=1)
+    levels = pl.DataFrame([runs["value"], runs["len"].alias("rows"), _repeated(group, cuts).alias("group")])
     share = pl.col("value").cast(pl.Float64) * pl.col("rows")
     middle = (share.sum() / pl.col("rows").sum()).alias("mean")
-    groups = grouped.group_by("group").agg(middle, low=pl.col("value").min(), high=pl.col("value").max())
-    held = groups.select("group", mean=_stepped(pl.col("mean"), source, frame.schema["value"]))
-    found = grouped.join(held, on="group", how="left").select("value", "mean")
-    result = frame.select("value").join(found, on="value", how="left", maintain_order="left")
-    if source.kind == "float":
-        result = result.with_columns(mean=pl.when(pl.col("value").is_nan()).then("value").otherwise("mean"))
-    return result["mean"]
+    low, high = pl.col("value").first().alias("low"), pl.col("value").last().alias("high")
+    groups = (
+        levels.set_sorted("group").group_by("group", maintain_order=True).agg(middle, low, high, pl.col("rows").sum())
+    )
+    means = groups.select(_stepped(pl.col("mean"), source, frame.schema["value"])).to_series()
+    return found.scatter(known["at"], _repeated(means, groups["rows"]))
+
+
+def _repeated(values: pl.Series, times: pl.Series) -> pl.Series:
+    """Each value as often as its number says."""
+    begins = times.cast(pl.Int64).cum_sum() - times
+    marks = pl.zeros(int(times.sum()), dtype=pl.UInt32, eager=True).scatter(begins, 1)
+    return values.gather(marks.cum_sum() - 1)
 
 
 def _stepped(mean: pl.Expr, source: DType, kind: pl.DataType) -> pl.Expr:
