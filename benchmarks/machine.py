@@ -8,7 +8,8 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,32 @@ def _meminfo(key: str) -> int:
 def _processor() -> str:
     match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return match[1].strip() if match else platform.processor()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The best of some rounds: seconds by the clock, and of processors, all threads together."""
+
+    clock: float
+    processor: float
+
+
+def raced(works: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, Taken], dict[str, Any]]:
+    """All of them in turn, round after round, so that whoever else is at work disturbs them alike; the best of each,
+    and what came out. For work in this process."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    results: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, work in works.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            results[name] = work()
+            times[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    least = math.ulp(1.0)
+    best = {
+        name: Taken(max(least, min(one[0] for one in found)), max(least, min(one[1] for one in found)))
+        for name, found in times.items()
+    }
+    return best, results
 
 
 def timed(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:

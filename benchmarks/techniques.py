@@ -1,8 +1,9 @@
 """Every masking technique on its own: rows a second, and the same in DuckDB SQL and in pandas where they have it.
 
-A ratio of 1.5 says that the other took one and a half times as long. Where the same values can be had from
-SQL or pandas, `same` compares every row; where only the kind of work is the same (chance, a weaker hash), the
-table says so.
+A ratio of 1.5 says that the other took one and a half times as long. Each engine has the rows in memory in its own
+layout, DuckDB in a table of its own, and gives a column back in its own: DuckDB an Arrow one. They take turns, and
+the best round of each counts. Where the same values can be had from SQL or pandas, `same` compares every row; where
+only the kind of work is the same (chance, other groups), the table says so.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from contracts.plan import Plan
 
 @dataclass(frozen=True)
 class Scale:
-    """Rows, and how often each is timed; the median counts."""
+    """Rows, and how often each is timed; the best counts."""
 
     rows: int = 2_000_000
-    rounds: int = 3
+    rounds: int = 5
     enciphered: int = 20  # so many times fewer rows for what is computed value by value
 
 
@@ -68,6 +69,8 @@ def _number(text: str) -> str:
     return f"('0x' || left({_hmac(text)}, 13))::BIGINT"
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4 = "^" + "[.]".join([_OCTET] * 4) + "$"
 _ROW = "(row_number() OVER ())::VARCHAR"
 CASES = (
     Case("id", STRING, {"mask": "constant", "value": "x"}, "CASE WHEN id IS NOT NULL THEN 'x' END"),
@@ -78,7 +81,9 @@ CASES = (
     ),
     Case(
         "email", STRING, {"mask": "regex", "pattern": "^[^@]+", "replacement": "***", "min_masked": 4},
-        "regexp_replace(email, '^[^@]+', '***')",
+        # Counting what is lost is part of the mask: it never passes a value that loses too little.
+        "CASE WHEN length(email) - length(regexp_replace(email, '^[^@]+', '', 'g')) >= 4 "
+        "THEN regexp_replace(email, '^[^@]+', '***', 'g') WHEN email IS NOT NULL THEN 'other' END",
         lambda frame: frame["email"].str.replace("^[^@]+", "***", regex=True),
     ),
     Case("id", STRING, {"mask": "hmac", "domain": "person"}, _hmac("upper(trim(id))"), note="100 % distinct"),
@@ -103,11 +108,15 @@ CASES = (
         lambda frame: frame["town"].map({f"town-{n}": f"land-{n // 10}" for n in range(100)}),
     ),
     Case("lat", FLOAT64, {"mask": "geo_round", "decimals": 2}, "floor(lat * 100 + 0.5) / 100",
-         lambda frame: (frame["lat"] * 100 + 0.5).floordiv(1) / 100, alike=False),
+         lambda frame: (frame["lat"] * 100 + 0.5).floordiv(1) / 100),
     Case("town", STRING, {"mask": "rare", "min_count": 20},
          "CASE WHEN count(*) OVER (PARTITION BY town) >= 20 THEN town ELSE 'other' END"),
     Case(
-        "ip", STRING, {"mask": "ip_prefix"}, "regexp_extract(ip, '^([0-9]+[.][0-9]+[.][0-9]+)[.]', 1) || '.0/24'",
+        "ip", STRING, {"mask": "ip_prefix"},
+        # What is no address becomes `other`, never itself.
+        f"CASE WHEN regexp_matches(trim(ip), '{_V4}') "
+        "THEN regexp_extract(trim(ip), '^([0-9]+[.][0-9]+[.][0-9]+)[.]', 1) || '.0/24' "
+        "WHEN ip IS NOT NULL THEN 'other' END",
         lambda frame: frame["ip"].str.replace(r"\.[0-9]+$", ".0/24", regex=True),
     ),
     Case("lat", FLOAT64, {"mask": "geohash", "precision": 6, "longitude": "lon"}),
@@ -135,9 +144,16 @@ def run(folder: Path, *, quick: bool) -> Result:
     frame = data(scale.rows)
     table = Table(
         f"{scale.rows:,} values in memory, one technique at a time",
-        ("technique", "million rows/s", "DuckDB / ours", "pandas / ours", "the same values"),
-        note="Not the same values, but as much work: other keys (all in SQL are HMAC too), groups "
-        "that part equal values, a coordinate that Polars divides by multiplying.",
+        (
+            "technique",
+            "million rows/s",
+            "DuckDB / ours, processor",
+            "DuckDB / ours, clock",
+            "pandas / ours, clock",
+            "the same values",
+        ),
+        note="The best of rounds taken in turn. Not the same values, but as much work: other keys (all in SQL are HMAC "
+        "too), and groups that part equal values.",
     )
     figures: dict[str, Any] = {}
     same: dict[str, bool] = {}
@@ -145,13 +161,13 @@ def run(folder: Path, *, quick: bool) -> Result:
         for case in CASES:
             some = frame.head(scale.rows // scale.enciphered) if case.slow else frame
             figures[case.name] = found = measured(case, some, connection, scale.rounds, same)
-            cells = (f"{ratio:.1f}" if (ratio := found[name]) else "" for name in ("duckdb", "pandas"))
+            cells = (f"{ratio:.2f}" if (ratio := found[name]) else "" for name in ("duckdb", "duckdb_clock", "pandas"))
             shown = "yes" if case.name in same else "" if not case.sql else "no"
             table.rows.append((case.name, f"{found['rows_per_second'] / 1e6:.2f}", *cells, shown))
     slower = [name for name, found in figures.items() if 0 < found["duckdb"] < 1]
     few, many = (figures[f"hmac ({kind})"]["rows_per_second"] for kind in ("100 values", "100 % distinct"))
     aims = [
-        Aim("no technique slower than DuckDB's equivalent", "none", ", ".join(slower) or "none", not slower),
+        Aim("no technique takes more processor time than DuckDB's", "none", ", ".join(slower) or "none", not slower),
         Aim("hmac of few distinct values", "twice as fast", f"{few / many:.1f} times", few >= 2 * many),
     ]
     checks = {f"{name}: the other engines compute the same values": held for name, held in same.items()}
@@ -184,29 +200,33 @@ def data(rows: int) -> pl.DataFrame:
 def measured(
     case: Case, frame: pl.DataFrame, connection: duckdb.DuckDBPyConnection, rounds: int, same: dict[str, bool]
 ) -> dict[str, float]:
-    """Rows a second, and the ratios to the others (0: they have no such thing)."""
-    plan, found = plan_of(case), {"duckdb": 0.0, "pandas": 0.0}
-    ours, result = machine.timed(
-        lambda: masked(frame.lazy(), plan, masks.secrets().of_release("bench")).collect(), rounds
-    )
-    found["rows_per_second"] = frame.height / ours
+    """Rows a second by the clock, and the ratios to the others (0: they have no such thing)."""
+    plan = plan_of(case)
+    works: dict[str, Callable[[], Any]] = {
+        "ours": lambda: masked(frame.lazy(), plan, masks.secrets().of_release("bench")).collect()
+    }
     if case.sql:
-        connection.register("t", frame.to_arrow())
+        connection.register("held", frame.to_arrow())
+        connection.execute("CREATE OR REPLACE TABLE t AS SELECT * FROM held")
         query = f"SELECT {case.sql}" + ("" if " FROM " in case.sql else " FROM t")
-        theirs, arrow = machine.timed(lambda: connection.sql(query).to_arrow_table(), rounds)
-        found["duckdb"] = theirs / ours
-        if case.alike:
-            other = pl.DataFrame(pl.from_arrow(arrow)).to_series()
-            same[case.name] = equal(result[case.column], other)
-    if case.frame is not None:
-        few = frame.head(max(1, frame.height // 10))
+        works["duckdb"] = lambda: connection.sql(query).to_arrow_table()
+    few = frame.head(max(1, frame.height // 10))
+    if (by_pandas := case.frame) is not None:
         of_pandas = few.to_pandas()
-        theirs, values = machine.timed(lambda: case.frame(of_pandas), rounds)  # type: ignore[misc]
-        found["pandas"] = theirs * frame.height / few.height / ours
-        if case.alike:
-            same[case.name] = same.get(case.name, True) and equal(
-                result[case.column].head(few.height), pl.Series(values)
-            )
+        works["pandas"] = lambda: by_pandas(of_pandas)
+    taken, results = machine.raced(works, rounds)
+    ours, found = taken["ours"], dict.fromkeys(("duckdb", "duckdb_clock", "pandas"), 0.0)
+    found["rows_per_second"] = frame.height / ours.clock
+    if "duckdb" in taken:
+        found["duckdb"] = taken["duckdb"].processor / ours.processor
+        found["duckdb_clock"] = taken["duckdb"].clock / ours.clock
+    if "pandas" in taken:
+        found["pandas"] = taken["pandas"].clock * frame.height / few.height / ours.clock
+    for name in {"duckdb", "pandas"} & results.keys() if case.alike else ():
+        values = results[name]
+        other = pl.DataFrame(pl.from_arrow(values)).to_series() if name == "duckdb" else pl.Series(values)
+        mine = results["ours"][case.column].head(len(other))
+        same[case.name] = same.get(case.name, True) and equal(mine, other)
     return found
 
 

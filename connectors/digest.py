@@ -279,10 +279,10 @@ class _Part:
 class _Column:
     """The three streams of one column of one part."""
 
-    __slots__ = ("_data", "_elements", "_form", "_lengths", "_validity")
+    __slots__ = ("_data", "_elements", "_form", "_lengths", "_new", "_validity")
 
     def __init__(self, form: _Form, new: Callable[[], Hasher]) -> None:
-        self._form = form
+        self._form, self._new = form, new
         self._validity, self._lengths, self._data = new(), new(), new()
         self._elements = _Column(_form(form.name, "string"), new) if form.spelling == "list(string)" else None
 
@@ -318,14 +318,16 @@ class _Column:
     def summary(self) -> list[str | None]:
         """What the column digest is over."""
         lengths = self._lengths.digest().hex() if self._form.variable else None
+        data = self._data
         if self._elements is not None:
-            self._data.update(canonical(self._elements.summary()[2:]))
+            data = self._new()
+            data.update(canonical(self._elements.summary()[2:]))
         return [
             self._form.name,
             self._form.spelling,
             self._validity.digest().hex(),
             lengths,
-            self._data.digest().hex(),
+            data.digest().hex(),
         ]
 
 

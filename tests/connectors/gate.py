@@ -274,10 +274,15 @@ class Gate:
 
 
 def make_gate(
-    folder: Path, *, purpose: str = "transport-planning", rows: dict[str, int] | None = None, **settings: Any
+    folder: Path,
+    *,
+    purpose: str = "transport-planning",
+    rows: dict[str, int] | None = None,
+    document: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Gate:
     """A gateway that is not started yet, over a table of visits."""
-    made = papers.make(purpose=purpose, cast=papers.Cast(policy_digest=POLICY.bundle_digest))
+    made = papers.make(purpose=purpose, document=document, cast=papers.Cast(policy_digest=POLICY.bundle_digest))
     visits(folder / "visits.parquet", **(rows or {}))
     exchange = FakeExchange({made.agreed.id: made.bundle})
     return Gate(folder, made, exchange, Clock(papers.NOW), settings=settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 import pyarrow as pa
 import pyarrow.flight as fl
 import pyarrow.parquet as pq
@@ -84,6 +85,37 @@ def test_a_file_has_the_attested_digest(gate: Gate, tmp_path: Path, name: str, p
     assert seen[-1] == (4800, fetched.bytes, 4800)
     assert [rows for rows, _, _ in seen] == sorted(rows for rows, _, _ in seen)
     assert not (tmp_path / f"{name}.partial").exists()
+
+
+def test_lists_arrive_in_every_kind_of_file_and_are_judged_by_their_elements(tmp_path: Path) -> None:
+    """The hospital's code as a list of codes: classes are of whole lists, what is attested is every element."""
+    document = papers.document()
+    table = document["schema"][0]["properties"]
+    (column,) = (column for column in table if column["name"] == "hospital_code")
+    column |= {"logicalType": "array", "items": {"logicalType": "string"}}
+    made = make_gate(tmp_path, document=document, part_bytes=4096, memory_limit=0)
+    source = tmp_path / "visits.parquet"
+    frame = pl.read_parquet(source)
+    number = pl.int_range(pl.len()) % 3
+    lists = (
+        pl.when(number == 0).then(pl.lit(None)).when(number == 1).then([]).otherwise(pl.concat_list("hospital_code"))
+    )
+    frame.with_columns(hospital_code=lists).write_parquet(source)
+    made.start()
+    try:
+        held = sinks.MemorySink()
+        digest = fetch(made, held).content_digest
+        for name in ("x.parquet", "x.arrow", "x.csv"):
+            fetched = fetch(made, sinks.open(tmp_path / name))
+            receipt = msgspec.convert(fetched.receipt.payload, receipts.Receipt)
+            assert dict(receipt.schema)["hospital_code"] == "list(string)"
+            assert fetched.content_digest == digest
+            assert of_file(tmp_path / name, receipt.schema, receipt.parts, receipt.hash) == digest
+        codes = held.frame()["hospital_code"]
+        assert codes.dtype == pl.List(pl.String)
+        assert sorted(codes.value_counts()["count"]) == [1600, 1600, 1600]
+    finally:
+        made.stop()
 
 
 @pytest.mark.parametrize("slots", [1, 2])

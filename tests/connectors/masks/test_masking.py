@@ -6,10 +6,11 @@ import datetime as dt
 import hashlib
 import hmac
 import ipaddress
+import math
 import random
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -805,6 +806,33 @@ def test_truncation_is_by_the_wall_clock_of_the_zone(zone: str, moments: list[dt
     ]
 
 
+@quick
+@given(
+    days=st.lists(st.none() | st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31)), max_size=12),
+    near=st.lists(st.none() | st.dates(dt.date(2023, 12, 25), dt.date(2024, 3, 5)), max_size=200),
+)
+def test_dates_are_the_calendars_whether_few_days_or_many_lie_between(
+    days: list[dt.date | None], near: list[dt.date | None]
+) -> None:
+    """Few days between many rows are looked up in a table, many between few are not."""
+    parts = {"year": "%Y", "month": "%m", "day": "%d", "week": "%V", "weekday": "%u"}
+    for values in (days, near):
+        for part, form in parts.items():
+            wanted = [None if day is None else int(day.strftime(form)) for day in values]
+            assert mask(values, {"mask": "date_part", "part": part}, d.DATE).to_list() == wanted
+        quarters = [day and dt.date(day.year, (day.month - 1) // 3 * 3 + 1, 1) for day in values]
+        assert mask(values, {"mask": "truncate", "unit": "quarter"}, d.DATE).to_list() == quarters
+        halves = [day and dt.date(day.year, 1 if day.month < 7 else 7, 1) for day in values]
+        assert mask(values, {"mask": "bucket", "size": "6mo"}, d.DATE).to_list() == halves
+
+
+@quick
+@given(values=st.lists(st.floats(-360, 360), min_size=1, max_size=40), decimals=st.integers(0, 4))
+def test_a_coordinate_is_the_float_that_is_written_so(values: list[float], decimals: int) -> None:
+    for value in mask(values, {"mask": "geo_round", "decimals": decimals}, d.FLOAT64).to_list():
+        assert value == float(f"{value:.{decimals}f}")
+
+
 def test_a_day_whose_midnight_does_not_exist_is_still_a_day() -> None:
     """In Sao Paulo the clock went from 0:00 to 1:00 on 4 November 2018."""
     skipped = dt.datetime(2018, 11, 4, 0, 30)
@@ -1117,6 +1145,43 @@ def test_a_mean_is_shared_by_enough_and_lies_among_its_own(dtype: d.DType, data:
     assert groups["person"].min() >= k  # type: ignore[operator]
     assert (groups["after"].is_between(groups["low"], groups["high"])).all()
     assert both.sort("v")["after"].is_sorted()
+
+
+def _plain_means(values: list[int | None], people: list[str] | None, k: int) -> list[int | None]:
+    """The groups of the docstring, value by value."""
+    rows = [(value, row if people is None else people[row]) for row, value in enumerate(values) if value is not None]
+    seen: set[object] = set()
+    reached: list[tuple[int, int]] = []  # of every level: its value, and how many entities appeared up to it
+    for level in sorted({value for value, _ in rows}):
+        seen |= {who for value, who in rows if value == level}
+        reached.append((level, len(seen)))
+    if len(seen) < k:
+        return [None] * len(values)
+    number, before, groups = 0, 0, defaultdict(list)
+    for cut in sorted({(count - 1) // k for _, count in reached}):
+        most = max(count for _, count in reached if (count - 1) // k == cut)
+        number += most - before >= k
+        groups[max(1, number)] += [level for level, count in reached if (count - 1) // k == cut]
+        before = most
+    mean = {}
+    for levels in groups.values():
+        of = [value for value, _ in rows if value in levels]
+        mean |= dict.fromkeys(levels, math.floor(sum(of) / len(of) + 0.5))
+    return [None if value is None else mean[value] for value in values]
+
+
+@quick
+@given(
+    rows=st.lists(st.tuples(st.none() | st.integers(-30, 30), st.sampled_from("abcdefgh")), max_size=40),
+    k=st.integers(2, 6),
+    named=st.booleans(),
+)
+def test_means_are_those_of_the_definition(rows: list[tuple[int | None, str]], k: int, named: bool) -> None:
+    values, people = [value for value, _ in rows], [who for _, who in rows]
+    frame = pl.DataFrame({"v": pl.Series(values, dtype=pl.Int64), "person": pl.Series(people, dtype=pl.String)})
+    plan = plan_of(("v", {"mask": "microaggregate", "k": k}, d.INT64), entity="person" if named else None)
+    found = masked(frame.lazy(), plan, Keys()).collect()["v"].to_list()
+    assert found == _plain_means(values, people if named else None, k)
 
 
 def test_known_means() -> None:
