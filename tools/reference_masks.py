@@ -29,7 +29,7 @@ DAYS = [dt.date(1987, 5, 4), dt.date(2019, 12, 30), None]
 TIMES = [dt.datetime(2026, 3, 31, 23, 59, 30), dt.datetime(2026, 4, 1, 0, 10), None]
 TYPES = (
     *(d.STRING, d.BOOLEAN, d.INT64, d.FLOAT64, d.DType("decimal", precision=12, scale=2)),
-    *(d.DATE, d.timestamp("us"), d.timestamp("us", "Asia/Shanghai"), d.DType("time", unit="us"), d.BINARY),
+    *(d.DATE, d.timestamp("us"), d.timestamp("us", "Asia/Shanghai"), d.DType("time", unit="us"), d.BINARY, d.LIST),
 )
 # Of each technique: how it stands in a contract, the type of the values, and some values.
 EXAMPLES: dict[str, tuple[dict[str, Any], d.DType, Sequence[object]]] = {

@@ -90,7 +90,7 @@ def found_with_data() -> set[tuple[str, str]]:
     found = [
         *judged({name: dtype for name, dtype in fits.items() if name != "sex"}),
         *judged({**fits, "birth_date": STRING}),
-        *judged({**fits, "sex": DType("other", name="list")}),
+        *judged({**fits, "sex": DType("other", name="struct")}),
         *judged({**fits, "citizen_id": FLOAT64}),
         *judged({**fits, "sex": INT64}, rows),
         *judged(fits, ("unit: week, zone: Etc/UTC", "unit: week")),
