@@ -117,7 +117,7 @@ def run(folder: Path, *, quick: bool) -> Result:
                 taken, found = machine.raced(
                     {
                         "ours": lambda asked=question, of=frame: judged(asked, of),  # type: ignore[misc]
-                        "duckdb": lambda sql=question.sql, on=connection: on.sql(sql).fetchone(),  # type: ignore[misc]
+                        "duckdb": lambda sql=question.sql, on=connection: on.sql(sql).fetchall()[0],  # type: ignore[misc]
                     },
                     scale.rounds,
                 )

@@ -199,4 +199,4 @@ def _date_bucket(mask: t.Bucket, column: pl.Expr) -> pl.Expr:
         first = month - (month - start) % count
         return pl.date(first // 12, first % 12 + 1, 1).clip(_FIRST_DATE)
 
-    return by_day(column, by_months, pl.Date())
+    return by_day(column.cast(pl.Int32), by_months, pl.Date())
