@@ -88,6 +88,7 @@ CASES = (
     ),
     Case("id", STRING, {"mask": "hmac", "domain": "person"}, _hmac("upper(trim(id))"), note="100 % distinct"),
     Case("town", STRING, {"mask": "hmac", "domain": "person"}, _hmac("upper(trim(town))"), note="100 values"),
+    Case("house", STRING, {"mask": "hmac", "domain": "person"}, _hmac("upper(trim(house))"), note="1 % distinct"),
     Case("id", STRING, {"mask": "random_id"}, f"CASE WHEN id IS NOT NULL THEN {_hmac(_ROW)} END", alike=False),
     Case("age", INT64, {"mask": "bucket", "size": 10}, "age - age % 10", lambda frame: frame["age"] // 10 * 10),
     Case("age", INT64, {"mask": "clip", "upper": 80}, "least(age, 80)", lambda frame: frame["age"].clip(upper=80)),
@@ -165,10 +166,10 @@ def run(folder: Path, *, quick: bool) -> Result:
             shown = "yes" if case.name in same else "" if not case.sql else "no"
             table.rows.append((case.name, f"{found['rows_per_second'] / 1e6:.2f}", *cells, shown))
     slower = [name for name, found in figures.items() if 0 < found["duckdb"] < 1]
-    few, many = (figures[f"hmac ({kind})"]["rows_per_second"] for kind in ("100 values", "100 % distinct"))
+    few, many = (figures[f"hmac ({kind})"]["rows_per_second"] for kind in ("1 % distinct", "100 % distinct"))
     aims = [
         Aim("no technique takes more processor time than DuckDB's", "none", ", ".join(slower) or "none", not slower),
-        Aim("hmac of few distinct values", "twice as fast", f"{few / many:.1f} times", few >= 2 * many),
+        Aim("hmac at 1 % distinct values", "twice as fast as at 100 %", f"{few / many:.1f} times", few >= 2 * many),
     ]
     checks = {f"{name}: the other engines compute the same values": held for name, held in same.items()}
     return Result("techniques", "Techniques", {"rows": scale.rows}, figures, [table], checks, aims)
@@ -186,6 +187,7 @@ def data(rows: int) -> pl.DataFrame:
             "phone": "13" + (mixed % 10**9 + 10**9).cast(pl.String).str.slice(1),
             "email": "person" + number.cast(pl.String) + "@example" + (number % 50).cast(pl.String) + ".org",
             "town": "town-" + (mixed % 100).cast(pl.String),
+            "house": "house-" + (mixed % max(1, rows // 100)).cast(pl.String),
             "ip": octets[0] + "." + octets[1] + "." + octets[2] + "." + octets[3],
             "age": mixed % 100,
             "amount": mixed % 1_000_000,
