@@ -70,7 +70,7 @@ def create(hall: Hall, principal: Principal, call: Call | None, statement: Envel
 
     Checked in this order: signature; dataset (NOT_FOUND when the caller may not see it); terms
     (ETAG_MISMATCH); NOT_SHARED; what the contract offers (REQUEST_OUTSIDE_CONTRACT, each violation
-    saying what would pass); another live agreement (ALREADY_EXISTS); policy (POLICY_REFUSED). From
+    saying what would pass); a live agreement for the same purpose (ALREADY_EXISTS); policy (POLICY_REFUSED). From
     NOT_SHARED on the refusal is recorded.
     """
     access.require(principal, access.REQUESTER)
@@ -133,7 +133,7 @@ def _judge(
     needed = law.approvals_needed(terms, asked.fields, hall.standard)
     try:
         _offered(hall, terms, asked, needed)
-        agreements.free_live_key(tx, hall, f"{asked.provider}/{asked.dataset}/{asked.consumer}", hall.clock())
+        agreements.free_live_key(tx, hall, agreements.live_key_of(asked), hall.clock())
         drawn = None
         if needed == 0:
             drawn = agreements.draw_up(tx, hall, request=statement, approvals=(), contract=contract, terms=terms)

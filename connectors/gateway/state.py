@@ -28,12 +28,14 @@ from connectors.gateway.records import (
     Report,
     ReportKind,
     StoredTransfer,
+    held,
     refresh_pending,
 )
-from connectors.gateway.tables import SCHEMA_VERSION, TABLES
+from connectors.gateway.tables import SCHEMA_VERSION, STEPS, TABLES
 from connectors.releases import budget
 from connectors.sent.records import SentRecord
 from contracts.agreement import Suspension
+from contracts.canonical import canonical
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 
@@ -50,7 +52,7 @@ class GatewayState(budget.Budgets):
         CONFIG_INVALID when it cannot be read or is of a later version.
         """
         self._clock, self._entropy = clock, entropy
-        super().__init__(path, tables=TABLES + budget.TABLES, version=SCHEMA_VERSION)
+        super().__init__(path, tables=TABLES + budget.TABLES, version=SCHEMA_VERSION, steps=STEPS)
 
     # Salts: what makes an agreement's pseudonyms and order its own, until they are destroyed.
 
@@ -135,28 +137,61 @@ class GatewayState(budget.Budgets):
         )
         return [(name, digest, Envelope.from_bytes(order)) for name, digest, order in self._rows(query)]
 
+    # Lots: what is drawn once for a recipient of a dataset, under whichever agreement.
+
+    def draw_lots(self, consumer: str, dataset: str, agreement_digest: str) -> str:
+        """The name of the salt that they are drawn with, kept from now on for as long as the agreement's own."""
+        row = (consumer, dataset, agreement_digest)
+        if not self._rows("SELECT 1 FROM lots WHERE consumer = ? AND dataset = ? AND agreement_digest = ?", *row):
+            with self._write() as db:
+                db.execute("INSERT OR IGNORE INTO lots VALUES (?, ?, ?, 0)", row)
+        return _lots(consumer, dataset)
+
+    def forget_lots(self) -> None:
+        """Erase the salt of lots where every agreement that drew them has lost its secret, and whatever was made with
+        them is to be gone: nobody is left who could be drawn another one."""
+        query = (
+            "SELECT consumer, dataset FROM lots LEFT JOIN salts USING (agreement_digest)"
+            " GROUP BY consumer, dataset HAVING max(until) <= ? AND count(salt) = 0"
+        )
+        if not (over := self._rows(query, self._clock())):
+            return
+        with self._write() as db:
+            for whose in over:
+                db.execute("DELETE FROM lots WHERE consumer = ? AND dataset = ?", whose)
+                db.execute("DELETE FROM salts WHERE agreement_digest = ?", (_lots(*whose),))
+        self._truncate_log()
+
     # Releases: which spool belongs to whom.
 
-    def interval(self, consumer: str, dataset: str) -> Interval | None:
-        """The refresh interval that runs now for a consumer and a dataset, or None."""
-        rows = self._rows(_RUNNING, consumer, dataset, self._clock())
-        return Interval(*rows[0]) if rows else None
+    def intervals(self, consumer: str, dataset: str) -> list[Interval]:
+        """The refresh intervals that run now for a consumer and a dataset."""
+        return [_interval(row) for row in self._rows(_RUNNING, consumer, dataset, self._clock())]
 
     def release_made(
-        self, made: Interval, sent: SentRecord | None = None, compared: Iterable[str] | None = None
+        self,
+        made: Interval,
+        sent: SentRecord | None = None,
+        compared: Iterable[str] | None = None,
+        *,
+        gone: int = 0,
     ) -> None:
-        """Remember a release that now stands in the spool, its interval, and with it what was sent. Raises
-        REFRESH_PENDING when another release's interval has not ended, whoever began it meanwhile, and
-        TOO_MANY_TRANSFERS when something was sent that is not among the records that it was `compared` with."""
+        """Remember a release that now stands in the spool, its interval, and with it what was sent; `gone`: when its
+        recipient may no longer have it. Raises REFRESH_PENDING when the interval of another release that excludes it
+        has not ended, whoever began it meanwhile, and TOO_MANY_TRANSFERS when something was sent that is not among
+        the records that it was `compared` with."""
         now = self._clock()
         with self._write() as db:
-            row = db.execute(_RUNNING, (made.consumer, made.dataset, now)).fetchone()
-            if row is not None and (held := Interval(*row)) != made:
-                raise refresh_pending(held)
+            running = map(_interval, db.execute(_RUNNING, (made.consumer, made.dataset, now)).fetchall())
+            before = held(running, made.agreement_digest, made.purpose, alone=made.alone)
+            if before is not None and before != made:
+                raise refresh_pending(before)
             db.execute(
                 "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, NULL)", (made.release, made.agreement_digest, now)
             )
-            db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?)", astuple(made))
+            db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(made))
+            keep = "UPDATE lots SET until = max(until, ?) WHERE consumer = ? AND dataset = ? AND agreement_digest = ?"
+            db.execute(keep, (gone, made.consumer, made.dataset, made.agreement_digest))
             if compared is not None:
                 query = "SELECT release FROM sent WHERE consumer = ? AND dataset = ?"
                 if not {name for (name,) in db.execute(query, (made.consumer, made.dataset))} <= set(compared):
@@ -191,19 +226,20 @@ class GatewayState(budget.Budgets):
             db.execute("DELETE FROM sent WHERE consumer = ? AND dataset = ?", (consumer, dataset))
 
     def release_refused(self, refused: RefusedRelease) -> None:
-        """Remember a release that cannot be made, in the place of the last one of that consumer and dataset."""
+        """Remember a release that cannot be made, in the place of the last one that was made so for that consumer."""
         row = (*astuple(refused)[:4], str(refused.reason), refused.message, json.dumps(refused.metadata), refused.until)
         with self._write() as db:
+            db.execute("DELETE FROM refused WHERE until <= ?", (self._clock(),))
             db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    def refused_release(self, consumer: str, dataset: str) -> RefusedRelease | None:
-        """The release that was last refused to a consumer of a dataset, unless that is over."""
-        query = "SELECT * FROM refused WHERE consumer = ? AND dataset = ? AND until > ?"
-        rows = self._rows(query, consumer, dataset, self._clock())
+    def refused_release(self, consumer: str, dataset: str, making: str) -> RefusedRelease | None:
+        """The release that was last refused to a consumer of a dataset, made so, unless that is over."""
+        query = "SELECT * FROM refused WHERE consumer = ? AND dataset = ? AND making = ? AND until > ?"
+        rows = self._rows(query, consumer, dataset, making, self._clock())
         if not rows:
             return None
-        whose, dataset, making, source, reason, message, metadata, until = rows[0]
-        return RefusedRelease(whose, dataset, making, source, Reason(reason), message, json.loads(metadata), until)
+        _, _, _, source, reason, message, metadata, until = rows[0]
+        return RefusedRelease(consumer, dataset, making, source, Reason(reason), message, json.loads(metadata), until)
 
     def release_removed(self, release: str) -> None:
         """Remember that its spool is gone."""
@@ -453,6 +489,16 @@ _COLUMNS = (
     "transfer, grant_id, agreement, consumer, release, resumed, expires,"
     " intent, intent_reported, draft, receipt, refusal"
 )
+
+
+def _interval(row: tuple[Any, ...]) -> Interval:
+    consumer, dataset, agreement_digest, purpose, alone, release, content_digest, until = row
+    return Interval(consumer, dataset, agreement_digest, purpose, bool(alone), release, content_digest, until)
+
+
+def _lots(consumer: str, dataset: str) -> str:
+    # Not an agreement's salt, which goes with it; no digest of an agreement looks like this.
+    return canonical(["lots", consumer, dataset]).decode()
 
 
 def _json(sent: SentRecord) -> str:
