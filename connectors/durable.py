@@ -7,9 +7,10 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from contracts.errors import Reason, SluicegateError
@@ -21,14 +22,18 @@ class DurableFile:
     """One connection behind a lock. `synchronous = FULL` syncs each commit, `secure_delete` overwrites
     what is deleted. Subclasses name their tables and ask through `_write` and `_rows`."""
 
-    def __init__(self, path: Path, *, tables: str, version: int) -> None:
-        """Open or create the file. Raises CONFIG_UNSAFE, STATE_WRONG (open elsewhere) or CONFIG_INVALID."""
+    def __init__(
+        self, path: Path, *, tables: str, version: int, steps: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """Open or create the file. `steps` are what makes a file of an earlier version one of the next.
+
+        Raises CONFIG_UNSAFE, STATE_WRONG (open elsewhere) or CONFIG_INVALID."""
         self._lock = threading.RLock()
         self._guard = _guard(path)
         self._log_is_full = False
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-            self._prepare(path, tables, version)
+            self._prepare(path, tables, version, steps)
         except sqlite3.Error:
             os.close(self._guard)
             message = f"{path} cannot be read as this program's state; restore it from a backup, or move it away"
@@ -38,7 +43,7 @@ class DurableFile:
             os.close(self._guard)
             raise
 
-    def _prepare(self, path: Path, tables: str, version: int) -> None:
+    def _prepare(self, path: Path, tables: str, version: int, steps: Mapping[int, str]) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             self._db.execute(f"PRAGMA {pragma}")
         (sound,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -49,7 +54,8 @@ class DurableFile:
             raise SluicegateError(
                 Reason.CONFIG_INVALID, f"{path} is of version {found}; this program knows {version}: update it"
             )
-        self._db.executescript(f"BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;")
+        missing = " ".join(steps[earlier] for earlier in range(found, version)) if found else ""
+        self._db.executescript(f"BEGIN IMMEDIATE; {missing} {tables} PRAGMA user_version = {version}; COMMIT;")
         self._truncate_log()  # in case an earlier run was killed before it could
 
     def close(self) -> None:

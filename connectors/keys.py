@@ -135,15 +135,20 @@ class AgreementSecrets(Secret):
     Holds the agreement's derived key, never the master key. Fulfils `masking.MaskingSecrets`.
     """
 
-    __slots__ = ("_agreement", "_release")
+    __slots__ = ("_agreement", "_lots", "_release")
 
-    def __init__(self, key: bytes, agreement_digest: str, release: str | None = None) -> None:
+    def __init__(
+        self, key: bytes, agreement_digest: str, release: str | None = None, *, lots: bytes | None = None
+    ) -> None:
+        """`lots`: the key of what is drawn once for a recipient of a dataset, whatever the agreement; empty where
+        there is none. By default the agreement's own: for a dry run, where there is no other agreement."""
         super().__init__(key)
         self._agreement, self._release = agreement_digest, release
+        self._lots = key if lots is None else lots
 
     def of_release(self, release: str) -> AgreementSecrets:
         """The same, for making this one release."""
-        return AgreementSecrets(self._key, self._agreement, release)
+        return AgreementSecrets(self._key, self._agreement, release, lots=self._lots)
 
     def key(self, domain: str, period: str = "") -> str:
         """The key of a domain: 64 lower-case hexadecimal digits. A pseudonym's period goes into the
@@ -156,6 +161,13 @@ class AgreementSecrets(Secret):
         if self._release is None:
             raise ValueError("random numbers are drawn for a release: use of_release")
         return self._derive([self._agreement, "draw", self._release, field]).hex()
+
+    def lot(self, *use: str) -> str:
+        """The key that is drawn from once for a recipient of a dataset, so that two agreements of one consumer, or
+        one after the other, draw the same: as `key`. The info has two members, of which the first is no digest."""
+        if not self._lots:
+            raise ValueError("lots are drawn under a key of recipient and dataset; none was given")
+        return hkdf_expand(self._lots, canonical(["lot", canonical(list(use)).decode()]), KEY_BYTES).hex()
 
     @property
     def order_seed(self) -> bytes:
@@ -177,12 +189,17 @@ class KeyRing(Secret):
         self._master = master
         self._salts = salts
 
-    def secrets(self, agreement_digest: str) -> AgreementSecrets:
-        """The secrets of that agreement. Raises what `salts` raises, CONFIG_INVALID for a short salt."""
-        salt = self._salts(agreement_digest)
+    def secrets(self, agreement_digest: str, *, lots: str | None = None) -> AgreementSecrets:
+        """The secrets of that agreement. `lots` names the salt of what is drawn once for its recipient; without it
+        nothing can be. Raises what `salts` raises, CONFIG_INVALID for a short salt."""
+        key = self._extracted(agreement_digest)
+        return AgreementSecrets(key, agreement_digest, lots=b"" if lots is None else self._extracted(lots))
+
+    def _extracted(self, name: str) -> bytes:
+        salt = self._salts(name)
         if len(salt) < KEY_BYTES:
             raise SluicegateError(Reason.CONFIG_INVALID, f"the salt of an agreement has fewer than {KEY_BYTES} bytes")
-        return AgreementSecrets(self._master.extract(salt), agreement_digest)
+        return self._master.extract(salt)
 
     def order_seed(self, agreement_digest: str) -> bytes:
         """The seed of that agreement's row order."""

@@ -160,6 +160,10 @@ def _plan(case: Case, schema: Mapping[str, DType], fields: list[PlannedField]) -
             hint = nearest(wanted[0], schema) if wanted else ""
             raise SluicegateError(Reason.DATA_INVALID, message, remedy=hint or "name the purpose of the file")
     sent = {name for name, mask in case.purpose.fields.items() if mask.sent and name in schema}
+    small = case.purpose.whole_release.suppress_small
+    if small is not None and (missing := [name for name in small.fields if name not in schema]):
+        message = f"the file has no column {missing[0]}, by which {case.name} leaves out small classes"
+        raise SluicegateError(Reason.DATA_INVALID, message, remedy="name the purpose of the file")
     nothing = "sha256:" + "0" * 64  # no agreement stands behind a file
     return Plan(
         agreement_digest=nothing,
@@ -185,7 +189,8 @@ def _plan(case: Case, schema: Mapping[str, DType], fields: list[PlannedField]) -
         sharing_model=judged.sharing_model if judged else None,
         rows={},  # whatever is in the file is judged
         refresh=case.purpose.refresh,
-        order="keyed" if judged else "source",
+        order="keyed" if judged or small else "source",
+        suppress_small=small,
     )
 
 

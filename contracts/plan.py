@@ -137,6 +137,20 @@ class Plan(Struct, frozen=True, kw_only=True):
         """Whether k is counted over the tuples that a pseudonym joins."""
         return bool(self.pseudonyms)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it suppresses, or adds chance, so that other rows of the same days would undo it, and is about no
+        person, so that nothing compares it with other releases: its recipient has none beside it."""
+        if self.entity is not None or self.aggregate is not None:
+            return False
+        return self.suppress_small is not None or any(field.technique.randomised for field in self.fields)
+
+    @property
+    def lots(self) -> bool:
+        """Whether something of it is drawn once for its recipient, under whichever agreement: a sample of entities, or
+        numbers that follow from a person."""
+        return self.sample is not None or any(field.technique.randomised for field in self.fields)
+
     def field(self, name: str) -> PlannedField | None:
         """The field sent under that name, or None."""
         return next((field for field in self.fields if field.name == name), None)

@@ -8,7 +8,7 @@ Policy and approvers come after: what is refused here nobody has to decide.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from contracts import instants, plan
 from contracts.agreement import Request
@@ -40,6 +40,34 @@ def check(contract: Contract, request: Request, standard: Standard) -> tuple[Vio
     if not fields:
         found += _unsendable(contract, request, standard)
     return tuple(found)
+
+
+def beside(
+    contract: Contract, purpose: str, fields: Iterable[str], others: Mapping[str, Iterable[str]]
+) -> tuple[Violation, ...]:
+    """What these fields may not be asked for beside, where the consumer has those of `others` already, by purpose:
+    a combination on the negative list is no release's, nor that of two which one consumer has."""
+    asked, had = _sent(contract, purpose, fields), set[str]()
+    for name, some in others.items():
+        had |= _sent(contract, name, some)
+    return tuple(
+        Violation(
+            "fields",
+            f"the negative list never sends {', '.join(group)} together, and {', '.join(others)} sends "
+            f"{', '.join(name for name in group if name in had)}",
+            "leave one of them out, or end the other agreement",
+            code=f"NEGATIVE_TOGETHER_{number}",
+        )
+        for number, group in enumerate(contract.negative_list.together)
+        if group and asked.intersection(group) and (asked | had).issuperset(group)
+    )
+
+
+def _sent(contract: Contract, purpose: str, fields: Iterable[str]) -> set[str]:
+    """The fields that leave, and what their masks reveal of others. A purpose that is gone reveals its fields."""
+    masks = contract.purposes[purpose].fields if purpose in contract.purposes else {}
+    names = set(fields)
+    return names | {revealed for name in names if name in masks for revealed in masks[name].reveals}
 
 
 def not_shared(contract: Contract) -> Violation | None:

@@ -17,10 +17,10 @@ class ShiftDate(Technique, frozen=True, kw_only=True, tag="shift_date"):
     """A date moved by a number of whole days that is one entity's own: up to `days` either way, never none.
 
     Precondition: dates or timestamps; `entity` is the field that tells persons apart, where bounds are required
-    the one that they name. The number comes from the agreement's secret and the entity alone.
+    the one that they name. The number comes from a secret of the recipient and the entity alone.
     Output: same type. All dates of an entity that are masked with the same `days` move alike, so intervals within
-    the entity are kept exactly (a day is 24 hours), in every release. Null where the entity is null. What would
-    leave the years 1 to 9999 (or a timestamp's range) stays at their ends.
+    the entity are kept exactly (a day is 24 hours), in every release, under whichever agreement. Null where the
+    entity is null. What would leave the years 1 to 9999 (or a timestamp's range) stays at their ends.
     Residual risk: the intervals themselves, which recognise whoever knows two of them; about when it was. It
     counts as a quasi-identifier, and is measured by the date before it was moved.
     Source: ISO/IEC 20889, randomization; date shifting as in the HIPAA guidance on expert determination.
@@ -49,8 +49,9 @@ class Noise(Technique, frozen=True, kw_only=True, tag="noise"):
     Precondition: numbers. `scale` is the b of laplace, the standard deviation of normal, the greatest distance of
     uniform. With `base` the value is rounded to it first and the noise is a multiple of it.
     Output: same type (decimals with 38 digits); whole numbers and decimals take whole steps of their type; beyond
-    the type's ends, its end. About persons the number comes from the agreement's secret, the entity and the
-    value: pulled again it is the same, so averaging pulls gains nothing. Else it is drawn a row and release.
+    the type's ends, its end. About persons the number comes from a secret of recipient and dataset, the mask, the
+    entity and the value: pulled again it is the same, also under another agreement, so averaging pulls gains nothing.
+    Else it is drawn a row and release.
     Residual risk: roughly the value, and where noise happens to be small the value itself; averages over many
     persons stay. Where it counts as a quasi-identifier or needs an l bound, it is measured by the value before the
     noise (rounded to `base`), so that chance cannot pass for protection.

@@ -14,11 +14,12 @@ class Sample(Technique, frozen=True, kw_only=True, tag="sample"):
     """A share of the entities, drawn at random: all rows of one that is drawn leave, and none of the others.
 
     Precondition: text, whole numbers or dates in `entity`, where bounds are required the field that they name.
-    Output: the rows of about `rate` of all entities in scope. Who is drawn follows from the agreement's secret and
-    the entity alone: pulled again the same ones are, whatever else changed, and a lower rate draws some of them.
+    Output: the rows of about `rate` of all entities in scope. Who is drawn follows from a secret of recipient
+    and dataset and the entity alone: pulled again the same ones are, also under another agreement and whatever else
+    changed, and a lower rate draws some of them.
     A row without an entity is in no sample; where bounds are required it refuses the release, as it always does.
     Residual risk: whoever is known to be in the sample is as easy to find as without it, so bounds are counted in
-    the sample alone. Two agreements draw each its own, and whoever has both has more than either.
+    the sample alone. Two recipients are drawn different ones, and together have more than either.
     Source: ISO/IEC 20889, sampling.
 
     >>> Sample(rate=0.1, entity="patient").reads

@@ -123,15 +123,13 @@ def draw_up(
     return document
 
 
-def open_(tx: Tx, hall: Hall, request: records.Request, document: Envelope, actor: str) -> Agreement:
+def open_(tx: Tx, hall: Hall, request: records.Request, document: Envelope, actor: str, *, live_key: str) -> Agreement:
     """Record a drawn up agreement: PENDING, waiting for the signatures it needs.
 
-    Under a standing offer the signed contract is the provider's signature. Raises ALREADY_EXISTS when
-    the consumer still has a live agreement on the dataset.
+    Under a standing offer the signed contract is the provider's signature. Whether it may be opened is for
+    `exchange.beside` to say; the store has one of each `live_key`. Raises ALREADY_EXISTS.
     """
     now = hall.clock()
-    live_key = f"{request.provider}/{request.dataset}/{request.consumer}"
-    free_live_key(tx, hall, live_key, now)
     drafted = papers.read(law.Agreement, document)
     standing = request.approvals_needed == 0
     record = Agreement(
@@ -158,22 +156,6 @@ def open_(tx: Tx, hall: Hall, request: records.Request, document: Envelope, acto
     detail = {"request": request.name, "digest": record.digest, "standing": standing, "notAfter": drafted.not_after}
     _note(tx, hall, "agreement.drafted", record, actor, detail)
     return record
-
-
-def free_live_key(tx: Tx, hall: Hall, live_key: str, now: int) -> None:
-    """Make room for a new agreement: an expired one gives its place up. Raises ALREADY_EXISTS naming
-    the one that is still live."""
-    for holder in tx.page(Agreement, where={"live_key": live_key}, limit=1):
-        current = as_of(holder, now)
-        if current.live_key is not None:
-            raise SluicegateError(
-                Reason.ALREADY_EXISTS,
-                f"{holder.consumer} has {holder.name} on this dataset, {current.state} until "
-                f"{instants.rfc3339(holder.not_after)}: one live agreement per dataset and consumer, so end it first",
-                metadata={"agreement": holder.name, "state": current.state},
-            )
-        _note(tx, hall, "agreement.expired", holder, "exchange", {"notAfter": instants.rfc3339(holder.not_after)})
-        tx.replace(replace(current, updated=now), expected_version=holder.version)
 
 
 def sign(hall: Hall, principal: Principal, call: Call | None, name: str, statement: Envelope) -> Agreement:

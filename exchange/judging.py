@@ -54,6 +54,9 @@ class Judged:
             yield f"{name}: a direct identifier that does not look like {self.held.masks[name].id}"
         for finding in found.findings:
             yield f"{finding}: no mask removed them"
+        if plan.suppress_small is not None and found.failing_rows:
+            small = plan.suppress_small
+            yield f"{found.failing_rows:,} rows that fewer than {small.k} are like, by {', '.join(small.fields)}"
         if found.certificate is None:
             return
         if found.k < (plan.k or 0):
@@ -78,7 +81,9 @@ class Judged:
 
     def _remarks(self) -> Iterator[str]:
         if self.found.certificate is None:
-            yield "the data is about no person, so there are no classes to measure"
+            small = self.held.plan.suppress_small
+            counted = f"; {small.words}, leave" if small else ", so there are no classes to measure"
+            yield f"the data is about no person{counted}"
             return
         if not self.held.persons_known:
             yield "the file does not tell persons apart: every row counts as one person"

@@ -143,8 +143,8 @@ class Request(Record, frozen=True, kw_only=True):
 class Agreement(Record, frozen=True, kw_only=True):
     """agreements/{agreement}: the document with the signatures so far, and whether it is live.
 
-    `live_key` is provider/dataset/consumer while not ended: one live agreement per dataset and
-    consumer, kept unique by the store. `mediated` are the seconds of all the coordination party's
+    `live_key` is provider/dataset/consumer/purpose while not ended: one live agreement per dataset,
+    consumer and purpose, kept unique by the store. `mediated` are the seconds of all the coordination party's
     suspensions, a running one counted to its end.
     """
 

@@ -21,7 +21,7 @@ from contracts.model import SharingClass
 from contracts.policy import inputs
 from contracts.policy.engine import Action
 from contracts.trust import CertifiedKey, Use
-from exchange import access, agreements, decisions, ledger, paging, papers, records
+from exchange import access, agreements, beside, decisions, ledger, paging, papers, records
 from exchange.hall import Hall
 from exchange.identity import Principal
 from exchange.paging import Page
@@ -70,8 +70,8 @@ def create(hall: Hall, principal: Principal, call: Call | None, statement: Envel
 
     Checked in this order: signature; dataset (NOT_FOUND when the caller may not see it); terms
     (ETAG_MISMATCH); NOT_SHARED; what the contract offers (REQUEST_OUTSIDE_CONTRACT, each violation
-    saying what would pass); another live agreement (ALREADY_EXISTS); policy (POLICY_REFUSED). From
-    NOT_SHARED on the refusal is recorded.
+    saying what would pass); the live agreements that it would stand beside (`beside.demand`); policy
+    (POLICY_REFUSED). From NOT_SHARED on the refusal is recorded.
     """
     access.require(principal, access.REQUESTER)
     asked = papers.read(law.Request, statement)
@@ -133,7 +133,7 @@ def _judge(
     needed = law.approvals_needed(terms, asked.fields, hall.standard)
     try:
         _offered(hall, terms, asked, needed)
-        agreements.free_live_key(tx, hall, f"{asked.provider}/{asked.dataset}/{asked.consumer}", hall.clock())
+        beside.demand(tx, hall, asked, contract, terms)
         drawn = None
         if needed == 0:
             drawn = agreements.draw_up(tx, hall, request=statement, approvals=(), contract=contract, terms=terms)
@@ -365,6 +365,7 @@ def _endorse(
         return tx.replace(endorsed, expected_version=record.version)
     signed = tuple(Envelope.from_bytes(raw) for raw in approvals)
     asked = Envelope.from_bytes(record.statement)
+    beside.demand(tx, hall, record, contract, terms)
     drawn = agreements.draw_up(tx, hall, request=asked, approvals=signed, contract=contract, terms=terms)
     return _approved(tx, hall, endorsed, drawn, principal.name)
 
@@ -387,7 +388,7 @@ def _same_person(record: Request, principal: Principal, key: CertifiedKey) -> Sl
 def _approved(tx: Tx, hall: Hall, record: Request, drawn: Envelope, actor: str) -> Request:
     """The request as approved, with the agreement that it became."""
     state = lifecycle.move("request", record.state, "approve")
-    agreement = agreements.open_(tx, hall, record, drawn, actor)
+    agreement = agreements.open_(tx, hall, record, drawn, actor, live_key=beside.live_key(record))
     changed = replace(record, state=state, approvers=(), agreement=agreement.name, updated=hall.clock())
     return tx.replace(changed, expected_version=record.version)
 

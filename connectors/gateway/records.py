@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -82,12 +83,15 @@ class LocalSuspension:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What a consumer has of a dataset until an instant: this one release, under this agreement, and
-    no other, not even after a restart or under a later agreement."""
+    """What a consumer has of a dataset for a purpose until an instant: this one release, under this agreement, and
+    no other, not even after a restart or under a later agreement. Where it stands `alone`, it has no release for
+    another purpose either, as nothing would compare the two. No purpose: for whichever."""
 
     consumer: str
     dataset: str
     agreement_digest: str
+    purpose: str
+    alone: bool
     release: str
     content_digest: str
     until: int
@@ -107,6 +111,18 @@ class RefusedRelease:
     message: str
     metadata: dict[str, str]
     until: int
+
+
+def held(running: Iterable[Interval], agreement_digest: str, purpose: str, *, alone: bool) -> Interval | None:
+    """Of a consumer's intervals on a dataset that run, the one that a release would be of; None for a new one. Raises
+    REFRESH_PENDING where one of another agreement forbids it."""
+    mine = None
+    for one in running:
+        if one.agreement_digest == agreement_digest:
+            mine = one
+        elif alone or one.alone or one.purpose in ("", purpose):
+            raise refresh_pending(one)
+    return mine
 
 
 def refresh_pending(held: Interval) -> SluicegateError:

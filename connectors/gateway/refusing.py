@@ -40,8 +40,8 @@ class Refusals:
         raises; what is lasting of it is remembered, unless a source changed meanwhile.
         """
         making, seen = _making(plan), _states(read)
-        refused = self._state.refused_release(recipient.consumer, recipient.dataset)
-        if refused is not None and (refused.making, refused.source) == (making, seen):
+        refused = self._state.refused_release(recipient.consumer, recipient.dataset, making)
+        if refused is not None and refused.source == seen:
             raise SluicegateError(refused.reason, refused.message, (), refused.metadata)
         try:
             yield
@@ -63,9 +63,10 @@ class Refusals:
 
     def _until(self, recipient: Recipient, plan: Plan, reason: Reason) -> int:
         """The end of the interval that another release has to wait for, else of one that begins now."""
-        held = self._state.interval(recipient.consumer, recipient.dataset)
-        if reason is Reason.REFRESH_PENDING and held is not None:
-            return held.until
+        running = self._state.intervals(recipient.consumer, recipient.dataset)
+        mine = [one for one in running if one.agreement_digest == recipient.agreement_digest]
+        if reason is Reason.REFRESH_PENDING and running:
+            return min(one.until for one in mine or running)
         return duration(plan.refresh).after(self._clock())
 
 

@@ -66,12 +66,13 @@ class Releasing:
         """The release to serve, and the decision to serve it. The release stays at least as long as the
         context: whoever serves it afterwards says so to the shelf before it ends.
 
-        1. Within the refresh interval it is the one that stands, by the plan that made it: a new one
-           could be subtracted from it. A resumed transfer gets the release it began with, or nothing.
+        1. Within the refresh interval of its purpose it is the one that stands, by the plan that made it: a
+           new one could be subtracted from it. A resumed transfer gets the release it began with, or nothing.
            After a restart that one release is made again, under its own name, or none is.
         2. Otherwise the plan is compiled against the live schema, where drift surfaces.
         3. The department's own policy decides on that plan, every time.
-        4. The release is made, unless the same rows were refused to the same consumer within the interval.
+        4. The release is made, unless the same rows were refused to the same consumer within the interval; one
+           at a time for one consumer and dataset, so that each is compared with all that were made before.
 
         Raises NOT_FOUND, REFRESH_PENDING, SOURCE_UNAVAILABLE, PLAN_REFUSED, POLICY_REFUSED, POLICY_UNAVAILABLE,
         TOO_MANY_TRANSFERS, and what `release.make` and `aggregating.make` raise.
@@ -103,13 +104,17 @@ class Releasing:
         decision = self._decide(verified, plan)
         # 4
         register = self._register(verified, plan)
-
-        def maker(folder: Path, name: str) -> Release:
-            return self._make(verified, plan, source, register, folder, name)
-
         recipient, read = _recipient(verified), (source,) if register is None else (source, register)
-        with self._refusals.remembered(recipient, plan, *read):
-            return self._shelf.make(recipient, plan, maker, wait=self._make_wait), decision
+        with (
+            self._shelf.one_for_whom(recipient, wait=self._make_wait),
+            self._refusals.remembered(recipient, plan, *read),
+        ):
+            gone = self._gone(verified, plan)
+
+            def maker(folder: Path, name: str) -> Release:
+                return self._make(verified, plan, source, register, folder, name, gone)
+
+            return self._shelf.make(recipient, plan, maker, wait=self._make_wait, gone=gone), decision
 
     def _make(
         self,
@@ -119,21 +124,25 @@ class Releasing:
         register: Source | None,
         folder: Path,
         name: str,
+        gone: int,
     ) -> Release:
-        secrets = self._keyring.secrets(verified.digest)
+        recipient = _recipient(verified)
+        consumer, dataset, digest, _ = recipient
+        lots = self._state.draw_lots(consumer, dataset, digest) if plan.lots else None
+        secrets = self._keyring.secrets(digest, lots=lots)
         if plan.aggregate is not None:
             return aggregating.make(
                 plan,
                 source,
                 secrets,
-                _recipient(verified),
+                recipient,
                 self._budgets,
                 spool=folder,
                 release_id=name,
                 clock=self._clock,
                 hash=self._content_hash,
             )
-        earlier = self._earlier(verified, plan) if plan.entity is not None else None
+        earlier = self._earlier(recipient, gone) if plan.entity is not None else None
         return releases.make(
             plan,
             source,
@@ -148,19 +157,22 @@ class Releasing:
             earlier=earlier,
         )
 
-    def _earlier(self, verified: VerifiedAgreement, plan: Plan) -> Earlier:
-        """What the consumer was sent of this dataset before, under whichever agreement. It may keep a release for
-        the purpose's retention from its last pull on."""
-        consumer, dataset, _ = _recipient(verified)
+    def _gone(self, verified: VerifiedAgreement, plan: Plan) -> int:
+        """When a release that is made now is to be gone: it may be kept for the purpose's retention from its last
+        pull on."""
         retention = verified.contract.purposes[plan.purpose].retention
-        now = self._clock()
+        return duration(retention).after(duration(plan.refresh).after(self._clock()))
+
+    def _earlier(self, recipient: Recipient, gone: int) -> Earlier:
+        """What the consumer was sent of this dataset before, under whichever agreement."""
+        consumer, dataset, *_ = recipient
         # Not an agreement's salt, which goes with it; no digest of an agreement looks like this.
         secrets = self._keyring.secrets(canonical(["sent", consumer, dataset]).decode())
         return Earlier(
             folder=self._shelf.sent,
             records=partial(self._state.sent_records, consumer, dataset),
-            now=now,
-            until=duration(retention).after(duration(plan.refresh).after(now)),
+            now=self._clock(),
+            until=gone,
             key=secrets.key("sent"),
         )
 
@@ -214,7 +226,8 @@ def _population(register: Source | None, plan: Plan) -> Population | None:
 
 
 def _recipient(verified: VerifiedAgreement) -> Recipient:
-    return Recipient(verified.agreement.consumer, verified.agreement.dataset, verified.digest)
+    agreed = verified.agreement
+    return Recipient(agreed.consumer, agreed.dataset, verified.digest, agreed.purpose)
 
 
 def granted_parts(grant: Grant, standing: Standing) -> frozenset[int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectors.gateway.records import Interval, refresh_pending
+from connectors.gateway.records import Interval, held
 from connectors.gateway.state import GatewayState
 from connectors.releases.release import OPENING, SENT, Recipient, Release
 from connectors.sent import records as sent_records
@@ -58,6 +58,7 @@ class Shelf:
         self._makers = threading.BoundedSemaphore(makers)
         self._lock = threading.Lock()
         self._agreements: dict[str, threading.Lock] = {}
+        self._recipients: dict[tuple[str, str], threading.Lock] = {}
         self._current: dict[str, Standing] = {}
         self._leaving: list[Standing] = []
 
@@ -98,29 +99,51 @@ class Shelf:
             standing.users += 1
             return standing
 
-    def held(self, recipient: Recipient) -> Interval | None:
-        """The interval that runs for this recipient, also when its release stands no more. Raises
-        REFRESH_PENDING when it runs under another agreement."""
-        held = self._state.interval(recipient.consumer, recipient.dataset)
-        if held is not None and held.agreement_digest != recipient.agreement_digest:
-            raise refresh_pending(held)
-        return held
+    @contextmanager
+    def one_for_whom(self, recipient: Recipient, *, wait: float) -> Iterator[None]:
+        """Two agreements of one consumer never make their releases of a dataset at once: each is compared with what
+        was sent before, so the second has to wait until the first one was. Raises TOO_MANY_TRANSFERS when it has to
+        wait for more than `wait` seconds."""
+        with self._lock:
+            lock = self._recipients.setdefault((recipient.consumer, recipient.dataset), threading.Lock())
+        if not lock.acquire(timeout=wait):
+            message = "another release of this dataset is being made for the same consumer; ask again"
+            raise SluicegateError(Reason.TOO_MANY_TRANSFERS, message)
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def make(self, recipient: Recipient, plan: Plan, maker: Callable[[Path, str], Release], *, wait: float) -> Standing:
+    def held(self, recipient: Recipient, *, alone: bool = False) -> Interval | None:
+        """The interval that runs for this recipient's agreement, also when its release stands no more. Raises
+        REFRESH_PENDING when one of another agreement forbids a release, which would stand `alone` or not."""
+        running = self._state.intervals(recipient.consumer, recipient.dataset)
+        return held(running, recipient.agreement_digest, recipient.purpose, alone=alone)
+
+    def make(
+        self,
+        recipient: Recipient,
+        plan: Plan,
+        maker: Callable[[Path, str], Release],
+        *,
+        wait: float,
+        gone: int = 0,
+    ) -> Standing:
         """Make a release in a folder of its own and put it on the shelf, in use as by `take`: making it may
-        have taken longer than its interval lasts. Call under `one_at_a_time`.
+        have taken longer than its interval lasts. Call under `one_at_a_time` and `one_for_whom`; `gone` as for
+        `GatewayState.release_made`.
 
         While an earlier interval lasts, as after a restart, it is that very release that is made again,
         under its own name and for the rest of its interval: masks and order follow from the agreement's
         secret and the name, so only a changed source makes another one.
 
-        Raises REFRESH_PENDING when it would be another one, or when the interval is another agreement's;
+        Raises REFRESH_PENDING when it would be another one, or when another agreement's interval forbids it;
         SPOOL_FULL while what stands takes the spool's limit, TOO_MANY_TRANSFERS when all makers
         are busy for `wait` seconds, and whatever `maker` raises; the folder is gone then.
         """
-        held = self.held(recipient)
+        before = self.held(recipient, alone=plan.alone)
         self._demand_room()
-        name = held.release if held else f"rel-{base64.b32encode(self._entropy(10)).decode().lower()[:10]}"
+        name = before.release if before else f"rel-{base64.b32encode(self._entropy(10)).decode().lower()[:10]}"
         folder = self._spool / name
         if not self._makers.acquire(timeout=wait):
             raise SluicegateError(Reason.TOO_MANY_TRANSFERS, "the gateway is busy making other releases")
@@ -128,8 +151,10 @@ class Shelf:
             begun = self._clock()
             folder.mkdir(mode=0o700)
             release = maker(folder, name)
-            until = held.until if held else duration(plan.refresh).after(begun)
-            self._remember(Interval(*recipient, name, release.content_digest, until), release)
+            until = before.until if before else duration(plan.refresh).after(begun)
+            purpose = before.purpose if before else recipient.purpose
+            made = Interval(*recipient[:3], purpose, plan.alone, name, release.content_digest, until)
+            self._remember(made, release, gone)
             self._keep_opening(folder, name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -144,16 +169,16 @@ class Shelf:
         self.sweep()
         return standing
 
-    def _remember(self, made: Interval, release: Release) -> None:
+    def _remember(self, made: Interval, release: Release, gone: int) -> None:
         """Write down what is about to leave, before anybody can have it: the files, then that they count."""
         if release.sent is None:
-            self._state.release_made(made, None, release.compared)
+            self._state.release_made(made, None, release.compared, gone=gone)
             return
         before = self._state.sent_records(made.consumer, made.dataset).get(release.sent.definition)
         with spools.room(release.id):
             sent_records.put(release.folder / SENT, self.sent, release.id)
         try:
-            self._state.release_made(made, release.sent, release.compared)
+            self._state.release_made(made, release.sent, release.compared, gone=gone)
         except BaseException:
             shutil.rmtree(self.sent / release.id, ignore_errors=True)
             raise
@@ -218,6 +243,7 @@ class Shelf:
             self._state.release_removed(standing.release.id)
         for name in self._state.sent_over():
             shutil.rmtree(self.sent / name, ignore_errors=True)
+        self._state.forget_lots()
 
     def size(self) -> int:
         """How many releases stand in the spool."""

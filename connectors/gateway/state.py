@@ -9,30 +9,23 @@ while it is open.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from connectors.gateway.records import (
     Delivered,
-    Interval,
     LocalSuspension,
     PaperKind,
     PartsLeft,
-    RefusedRelease,
     Report,
     ReportKind,
     StoredTransfer,
-    refresh_pending,
 )
-from connectors.gateway.tables import SCHEMA_VERSION, TABLES
+from connectors.gateway.released import Released
+from connectors.gateway.tables import SCHEMA_VERSION, STEPS, TABLES
 from connectors.releases import budget
-from connectors.sent.records import SentRecord
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
@@ -40,7 +33,7 @@ from contracts.errors import Reason, SluicegateError
 SALT_BYTES = 32
 
 
-class GatewayState(budget.Budgets):
+class GatewayState(Released):
     """The file and its few questions. Thread-safe; close it when the gateway stops."""
 
     def __init__(self, path: Path, *, clock: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
@@ -50,7 +43,7 @@ class GatewayState(budget.Budgets):
         CONFIG_INVALID when it cannot be read or is of a later version.
         """
         self._clock, self._entropy = clock, entropy
-        super().__init__(path, tables=TABLES + budget.TABLES, version=SCHEMA_VERSION)
+        super().__init__(path, tables=TABLES + budget.TABLES, version=SCHEMA_VERSION, steps=STEPS)
 
     # Salts: what makes an agreement's pseudonyms and order its own, until they are destroyed.
 
@@ -134,87 +127,6 @@ class GatewayState(budget.Budgets):
             " JOIN salts USING (agreement_digest) WHERE until IS NULL AND NOT lifted AND salt IS NOT NULL"
         )
         return [(name, digest, Envelope.from_bytes(order)) for name, digest, order in self._rows(query)]
-
-    # Releases: which spool belongs to whom.
-
-    def interval(self, consumer: str, dataset: str) -> Interval | None:
-        """The refresh interval that runs now for a consumer and a dataset, or None."""
-        rows = self._rows(_RUNNING, consumer, dataset, self._clock())
-        return Interval(*rows[0]) if rows else None
-
-    def release_made(
-        self, made: Interval, sent: SentRecord | None = None, compared: Iterable[str] | None = None
-    ) -> None:
-        """Remember a release that now stands in the spool, its interval, and with it what was sent. Raises
-        REFRESH_PENDING when another release's interval has not ended, whoever began it meanwhile, and
-        TOO_MANY_TRANSFERS when something was sent that is not among the records that it was `compared` with."""
-        now = self._clock()
-        with self._write() as db:
-            row = db.execute(_RUNNING, (made.consumer, made.dataset, now)).fetchone()
-            if row is not None and (held := Interval(*row)) != made:
-                raise refresh_pending(held)
-            db.execute(
-                "INSERT OR REPLACE INTO releases VALUES (?, ?, ?, NULL)", (made.release, made.agreement_digest, now)
-            )
-            db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?)", astuple(made))
-            if compared is not None:
-                query = "SELECT release FROM sent WHERE consumer = ? AND dataset = ?"
-                if not {name for (name,) in db.execute(query, (made.consumer, made.dataset))} <= set(compared):
-                    message = "another release to the same consumer was made meanwhile; ask again"
-                    raise SluicegateError(Reason.TOO_MANY_TRANSFERS, message)
-            if sent is not None:
-                row = (made.consumer, made.dataset, sent.definition, sent.release, _json(sent), sent.until)
-                db.execute("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?, ?)", row)
-
-    def sent_records(self, consumer: str, dataset: str) -> dict[str, SentRecord]:
-        """What a consumer was sent of a dataset, by the definition of rows."""
-        query = "SELECT definition, record FROM sent WHERE consumer = ? AND dataset = ?"
-        rows = self._rows(query, consumer, dataset)
-        return {definition: msgspec.json.decode(record, type=SentRecord) for definition, record in rows}
-
-    def sent_folders(self) -> set[str]:
-        """The folders of files of everything that was sent."""
-        return {name for (name,) in self._rows("SELECT release FROM sent")}
-
-    def sent_over(self) -> list[str]:
-        """Forget what was sent and is to be gone by now; the folders of its files."""
-        now, where = self._clock(), "FROM sent WHERE until <= ?"
-        over = [name for (name,) in self._rows(f"SELECT release {where}", now)]
-        if over:
-            with self._write() as db:
-                db.execute(f"DELETE {where}", (now,))
-        return over
-
-    def unsafe_forget_sent(self, consumer: str, dataset: str) -> None:
-        """Compare the next release with nothing: only where the files are lost and the recipient has nothing left."""
-        with self._write() as db:
-            db.execute("DELETE FROM sent WHERE consumer = ? AND dataset = ?", (consumer, dataset))
-
-    def release_refused(self, refused: RefusedRelease) -> None:
-        """Remember a release that cannot be made, in the place of the last one of that consumer and dataset."""
-        row = (*astuple(refused)[:4], str(refused.reason), refused.message, json.dumps(refused.metadata), refused.until)
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-
-    def refused_release(self, consumer: str, dataset: str) -> RefusedRelease | None:
-        """The release that was last refused to a consumer of a dataset, unless that is over."""
-        query = "SELECT * FROM refused WHERE consumer = ? AND dataset = ? AND until > ?"
-        rows = self._rows(query, consumer, dataset, self._clock())
-        if not rows:
-            return None
-        whose, dataset, making, source, reason, message, metadata, until = rows[0]
-        return RefusedRelease(whose, dataset, making, source, Reason(reason), message, json.loads(metadata), until)
-
-    def release_removed(self, release: str) -> None:
-        """Remember that its spool is gone."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE releases SET removed = ? WHERE release = ? AND removed IS NULL", (self._clock(), release)
-            )
-
-    def releases_standing(self) -> list[str]:
-        """Releases whose spool was not removed yet."""
-        return [name for (name,) in self._rows("SELECT release FROM releases WHERE removed IS NULL ORDER BY made")]
 
     # Transfers.
 
@@ -448,15 +360,10 @@ class GatewayState(budget.Budgets):
         return tuple(Envelope.from_bytes(raw) for (raw,) in rows)
 
 
-_RUNNING = "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?"
 _COLUMNS = (
     "transfer, grant_id, agreement, consumer, release, resumed, expires,"
     " intent, intent_reported, draft, receipt, refusal"
 )
-
-
-def _json(sent: SentRecord) -> str:
-    return msgspec.json.encode(sent).decode()
 
 
 def _stored(row: tuple[Any, ...]) -> StoredTransfer:

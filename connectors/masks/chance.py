@@ -1,7 +1,9 @@
 """What is left to chance, under a key: shift_date, noise and shuffle.
 
-Every draw is an HMAC under a key of the agreement or of the release, so nobody without the key can tell it,
-and a release made again is the same.
+Every draw is an HMAC under a secret key, so nobody without the key can tell it, and a release made again is the same.
+What follows from a person is drawn under a key of the recipient and the dataset, not of an agreement: who has two
+agreements, or one after the other, has one draw, and nothing to average. Other masks on the same value have draws of
+their own: two masks of one draw could be solved for the value.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import math
 from typing import cast
 
+import msgspec
 import polars as pl
 
 from connectors.masks.groups import members
 from connectors.masks.scales import lowered, nearest, raised, rounded_float
 from connectors.masks.values import ROW_NUMBER, MaskingSecrets, hmac_sha256, normalised, polars_type
 from contracts import techniques as t
+from contracts.canonical import canonical
 from contracts.dtypes import INT64, DType
 from contracts.plan import PlannedField
 from contracts.technique import exact
@@ -29,8 +33,8 @@ _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_00
 
 
 def shift_date(mask: t.ShiftDate, column: pl.Expr, source: DType, secrets: MaskingSecrets) -> pl.Expr:
-    """The date moved by its entity's days. The key's name has a slash, as no domain of a contract."""
-    drawn = hmac_sha256(normalised(pl.col(mask.entity)), secrets.key(f"shift_date/{mask.days}"))
+    """The date moved by its entity's days."""
+    drawn = hmac_sha256(normalised(pl.col(mask.entity)), secrets.lot("shift_date", str(mask.days)))
     days = drawn.map_batches(lambda digits: _shifts(digits, mask.days), return_dtype=pl.Int64, is_elementwise=True)
     if source.kind == "date":
         day = column.cast(pl.Int32).cast(pl.Int64).clip(_FIRST_DAY + mask.days, _LAST_DAY - mask.days)
@@ -93,7 +97,8 @@ def _digits(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entit
         row = pl.when(column.is_not_null()).then(pl.col(ROW_NUMBER).cast(pl.String))
         return hmac_sha256(row, secrets.draw(field.name))
     message = normalised(pl.col(entity)) + "\x1f" + column.cast(pl.String)
-    return hmac_sha256(message, secrets.key(f"noise/{field.name}"))
+    mask = canonical(msgspec.to_builtins(field.technique)).decode()
+    return hmac_sha256(message, secrets.lot("noise", field.name, mask))
 
 
 def _drawn(mask: t.Noise, digits: pl.Expr) -> pl.Expr:

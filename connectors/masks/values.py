@@ -20,7 +20,8 @@ _MOST = 200_000  # values of a column whose pseudonyms are remembered
 
 
 class MaskingSecrets(Protocol):
-    """The keys of one agreement. Never logged, printed, serialised or shipped."""
+    """The keys of one agreement, and of what its recipient is drawn once. Never logged, printed, serialised or
+    shipped."""
 
     def key(self, domain: str) -> str:
         """The key of that domain: 64 lower-case hexadecimal digits."""
@@ -28,6 +29,10 @@ class MaskingSecrets(Protocol):
 
     def draw(self, field: str) -> str:
         """The key that a field's random numbers come from, of this release alone: as `key`."""
+        ...
+
+    def lot(self, *use: str) -> str:
+        """The key of what is drawn once for a recipient of a dataset, under whichever agreement: as `key`."""
         ...
 
 

@@ -21,7 +21,7 @@ from connectors.identifiers.residual import Finding, Inspector
 from connectors.keys import passing_secrets
 from connectors.masks.lists import LISTS, elements
 from connectors.masks.masking import masked
-from connectors.measures import effectiveness, privacy
+from connectors.measures import effectiveness, privacy, small
 from connectors.measures.missed import too_risky
 from connectors.measures.origin import Origin
 from connectors.measures.population import KNOWN, Population, known_by, persons
@@ -41,7 +41,8 @@ from contracts.plan import Plan
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What a file is like. Without bounds (data about no person) `certificate` is None and there are no figures
-    of classes. `failing` classes miss a bound, which `failing_rows` rows lie in: what a release would suppress.
+    of classes. `failing` classes miss a bound, which `failing_rows` rows lie in: what a release would suppress, also
+    of data about no person whose small classes are left out.
     `sizes`: how many classes have how many entities, (entities, classes) each. `suppressed`: rows of the source
     in scope that the file has not; None without a source, and of a sample of it. `unlike`: columns of direct
     identifiers that are not what the contract's mask makes. `known_by`: the columns that a register was matched by."""
@@ -104,16 +105,22 @@ def judge(
             frame = frame.with_row_index(EVERY_ROW)
         secrets, tuples = passing_secrets(entropy), {KNOWN: population.columns} if population else {}
         with explaining(source, plan.read), spools.room("judgement"):
-            hashed = (
-                masked(frame, plan, secrets)
-                if places is None
-                else privacy.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
-            )
+            if places is not None:
+                hashed = privacy.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
+            elif plan.suppress_small is not None:
+                hashed = small.with_classes(frame, plan, secrets, key)
+            else:
+                hashed = masked(frame, plan, secrets)
             making.deal(hashed, rows, key, (look,), source=source.name)
         making.check_some(rows.count, source.name)
         told = _Told(forms.unlike, inspector.findings)
         if places is None:
-            return Judgement(rows=rows.count, unlike=told.unlike, findings=told.findings)
+            few = (
+                0
+                if plan.suppress_small is None
+                else small.measured(plan.suppress_small, rows, exact=True).rows_suppressed
+            )
+            return Judgement(rows=rows.count, unlike=told.unlike, findings=told.findings, failing_rows=few)
         tell(f"measuring {rows.count:,} rows")
         return _measured(judged, rows, places, key, origin, population, told, tell)
     finally:

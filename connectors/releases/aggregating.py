@@ -113,7 +113,7 @@ def _made(
     inspector.check()
     # 4
     figures = Figures(name, plan.digest, now, _written(plan, table))
-    budgets.keep_figures(recipient.consumer, recipient.dataset, figures)
+    budgets.keep_figures(recipient.consumer, recipient.dataset, recipient.purpose, figures)
     return figures
 
 

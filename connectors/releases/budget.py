@@ -21,8 +21,8 @@ CREATE TABLE IF NOT EXISTS spent (
     taken INTEGER NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS spent_by ON spent (consumer, dataset);
 CREATE TABLE IF NOT EXISTS aggregates (
-    consumer TEXT NOT NULL, dataset TEXT NOT NULL, release TEXT NOT NULL, plan TEXT NOT NULL, made INTEGER NOT NULL,
-    figures BLOB NOT NULL, PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
+    consumer TEXT NOT NULL, dataset TEXT NOT NULL, purpose TEXT NOT NULL, release TEXT NOT NULL, plan TEXT NOT NULL,
+    made INTEGER NOT NULL, figures BLOB NOT NULL, PRIMARY KEY (consumer, dataset, purpose)) STRICT, WITHOUT ROWID;
 """
 
 
@@ -77,15 +77,19 @@ class Budgets(DurableFile):
         ((epsilon, delta),) = self._rows(_SUM, consumer, dataset)
         return Cost(epsilon, delta)
 
-    def keep_figures(self, consumer: str, dataset: str, figures: Figures) -> None:
-        """Keep what a release made in the place of what the recipient had before: after a restart within
-        its interval it is served again as it is, and costs nothing."""
-        row = (consumer, dataset, figures.release, figures.plan, figures.made, figures.content)
+    def keep_figures(self, consumer: str, dataset: str, purpose: str, figures: Figures) -> None:
+        """Keep what a release made in the place of what the recipient had before for that purpose: after a restart
+        within its interval it is served again as it is, and costs nothing."""
+        row = (consumer, dataset, purpose, figures.release, figures.plan, figures.made, figures.content)
         with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?, ?, ?)", row)
+            # Of no purpose is what an earlier version of this program kept: its interval is over by now.
+            db.execute(
+                "DELETE FROM aggregates WHERE consumer = ? AND dataset = ? AND purpose = ''", (consumer, dataset)
+            )
+            db.execute("INSERT OR REPLACE INTO aggregates VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def figures(self, consumer: str, dataset: str, release: str) -> Figures | None:
-        """What that release made, if it is the recipient's last one."""
+        """What that release made, if it is the recipient's last one for its purpose."""
         query = "SELECT release, plan, made, figures FROM aggregates WHERE consumer = ? AND dataset = ? AND release = ?"
         rows = self._rows(query, consumer, dataset, release)
         return Figures(*rows[0]) if rows else None

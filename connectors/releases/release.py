@@ -65,11 +65,12 @@ SENT = "sent"  # the folder of what its recipient will have got with it
 
 
 class Recipient(NamedTuple):
-    """For whom a release is made: one consumer, of one dataset, under one agreement."""
+    """For whom a release is made: one consumer, of one dataset, under one agreement, for its purpose."""
 
     consumer: str
     dataset: str
     agreement_digest: str
+    purpose: str
 
 
 class ReleaseSecrets(MaskingSecrets, Protocol):

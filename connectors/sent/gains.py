@@ -50,7 +50,7 @@ class Earlier:
 @dataclass(slots=True)
 class Gains:
     """The comparison of one release with those before. Raises REFRESH_PENDING where it cannot be made: the earlier
-    ones were digested under another master key, or there are too many of them."""
+    ones were digested under another master key, or told persons apart by another field, or there are too many."""
 
     digests: SentDigests
     earlier: Earlier
@@ -65,24 +65,26 @@ class Gains:
     beside: Beside = field(init=False)
     _others: tuple[tuple[SentRecord, tuple[Sent, ...]], ...] = field(init=False)
     _made_again: bool = field(init=False)
+    _serial: int = field(init=False)
     _sides_of: dict[str, tuple[Alive, histories.Sides]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         every = self.earlier.records()
         self.compared = frozenset(record.release for record in every.values())
-        # Made again after a restart, it is compared with what it was compared with then.
-        own = next((one for record in every.values() for one in record.sent if one.release == self.release), None)
+        sent_ever = [one for record in every.values() for one in record.sent]
+        # Made again after a restart, it is compared with what it was compared with then: others came after it.
+        own = next((one for one in sent_ever if one.release == self.release), None)
         self._made_again = own is not None
+        self._serial = own.serial if own else 1 + max((one.serial for one in sent_ever), default=0)
         now = own.made if own else self.earlier.now
 
         def live(record: SentRecord) -> tuple[Sent, ...]:
-            found = tuple(one for one in record.sent if one.until > now and one.release != self.release)
+            before = (one for one in record.sent if one.serial < max(self._serial, 1))
+            found = tuple(one for one in before if one.until > now and one.release != self.release)
             if found and record.probe != self.digests.probe:
-                until = rfc3339(max(one.until for one in found))
-                message = (
-                    f"earlier releases were remembered under another master key; another one is made after {until}"
-                )
-                raise SluicegateError(Reason.REFRESH_PENDING, message, metadata={"until": until})
+                raise _incomparable("were remembered under another master key", found)
+            if found and record.entity not in ("", self.digests.plan.entity):
+                raise _incomparable("told persons apart by another field", found)
             return found
 
         definition = self.digests.definition
@@ -151,6 +153,7 @@ class Gains:
             agreement=self.digests.plan.agreement_digest,
             rows=rows,
             total=total,
+            serial=self._serial,
         )
         before = self.beside.record.units if self.beside.record and self.beside.sent else ()
         record = SentRecord(
@@ -160,6 +163,7 @@ class Gains:
             sent=(*self.beside.sent, mine),
             fields=tuple(self.digests.fields),
             units=tuple(dict.fromkeys((*before, *(name for name, of in self.digests.units.items() if of != ENTITY)))),
+            entity=self.digests.plan.entity or "",
         )
         folder.mkdir(mode=0o700)
         copied = self._copied(alive, joined=True)
@@ -293,6 +297,13 @@ class Gains:
             yield from groups.split(entries.join(new, on=on, how="semi"), entries.join(new, on=on, how="anti"), old)
             new = new.join(entries, on=on, how="anti")
         yield from groups.new(new)
+
+
+def _incomparable(why: str, sent: Iterable[Sent]) -> SluicegateError:
+    """REFRESH_PENDING until the last of these releases is to be gone."""
+    until = rfc3339(max(one.until for one in sent))
+    message = f"earlier releases {why}; another one is made after {until}"
+    return SluicegateError(Reason.REFRESH_PENDING, message, metadata={"until": until})
 
 
 def _persons(name: str) -> pl.Expr:

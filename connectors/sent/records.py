@@ -37,7 +37,8 @@ ENTRY = {KEY: pl.UInt64, ENTITY: pl.UInt64, GROUP: pl.UInt32}
 
 class Sent(Struct, frozen=True, kw_only=True):
     """One release: made at an instant, kept by its recipient until another (epoch seconds); its bit, its k, its
-    agreement's digest; how many rows it had, and the sum of their digests (0: not counted)."""
+    agreement's digest; how many rows it had, and the sum of their digests (0: not counted). `serial` counts the
+    releases to that recipient, of whichever definition (0: before they were counted)."""
 
     release: str
     made: int
@@ -47,11 +48,13 @@ class Sent(Struct, frozen=True, kw_only=True):
     agreement: str
     rows: int = 0
     total: int = 0
+    serial: int = 0
 
 
 class SentRecord(Struct, frozen=True, kw_only=True):
     """All releases of one definition of rows that a recipient may still have. `release` names the folder, `fields`
-    what each quasi-identifier is made of, `units` the pseudonyms that joined rows and have files of their own."""
+    what each quasi-identifier is made of, `units` the pseudonyms that joined rows and have files of their own,
+    `entity` the field that told persons apart ("": not kept then)."""
 
     definition: str
     probe: str
@@ -59,6 +62,7 @@ class SentRecord(Struct, frozen=True, kw_only=True):
     sent: tuple[Sent, ...]
     fields: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    entity: str = ""
 
     @property
     def until(self) -> int:

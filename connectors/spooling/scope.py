@@ -32,11 +32,12 @@ def in_scope(frame: pl.LazyFrame, plan: Plan) -> pl.LazyFrame:
 def drawn(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets) -> pl.LazyFrame:
     """The rows in scope of those entities that the plan's sample holds; of all where it has none.
 
-    The key's name has a slash, as no domain of a contract. A null entity stays where bounds refuse it, later."""
+    Drawn under a key of the recipient and the dataset: whoever has two agreements, or one after the other, gets the
+    same entities, and of a lower rate some of them. A null entity stays where bounds refuse it, later."""
     rows, sample = in_scope(frame, plan), plan.sample
     if sample is None:
         return rows
-    draw = hmac_sha256(normalised(pl.col(sample.entity)), secrets.key("sample/entity"))
+    draw = hmac_sha256(normalised(pl.col(sample.entity)), secrets.lot("sample"))
     below = int(exact(sample.rate) * 16**_DIGITS)
     inside = draw.str.head(_DIGITS).str.to_integer(base=16) < below
     return rows.filter(inside.fill_null(plan.entity is not None))

@@ -25,7 +25,7 @@ from contracts.papers import Aggregated
 from contracts.plan import Plan
 from contracts.standard import Standard
 from contracts.technique import Family
-from contracts.techniques import AnyTechnique
+from contracts.techniques import AnyTechnique, Sample, SuppressSmall
 
 Input = dict[str, Any]
 
@@ -223,6 +223,7 @@ def _compiled(plan: Plan) -> Input:
         "purpose": plan.purpose,
         "terms_digest": plan.terms_digest,
         "compiled": True,
+        **_whole(plan.sample, plan.suppress_small),
     }
 
 
@@ -254,6 +255,16 @@ def _stated(contract: Contract, name: str, fields: tuple[str, ...], standard: St
         "purpose": name,
         "terms_digest": contract.terms_digest,
         "compiled": False,
+        **_whole(offer.whole_release.sample, offer.whole_release.suppress_small),
+    }
+
+
+def _whole(sample: Sample | None, small: SuppressSmall | None) -> Input:
+    """What is done to the release as a whole; null for nothing."""
+    return {
+        "sample": sample and {"entity": sample.entity, "rate": sample.rate},
+        "suppress_small": small
+        and {"fields": _names(small.fields), "k": small.k, "max_suppression": small.max_suppression},
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -308,7 +309,7 @@ def test_two_pulls_around_a_change_are_subtracted(growing: Growing) -> None:
 
 @pytest.mark.parametrize("fields", [(), ("person_id", "district", "score")], ids=["same", "others"])
 def test_a_second_agreement_is_made_to_get_a_second_release(growing: Growing, fields: tuple[str, ...]) -> None:
-    """The interval is the consumer's, not the agreement's: who ends one and makes another waits."""
+    """The interval is the consumer's for that purpose, not the agreement's: who ends one and makes another waits."""
     analyst, agreement = growing.city.exchange("analyst"), growing.agree()
     refused(lambda: growing.agree(fields=fields), Reason.ALREADY_EXISTS)
     analyst.pull(agreement)
@@ -334,10 +335,10 @@ class Successive:
     name: str
     got: list[pl.DataFrame]
 
-    def agree(self, *fields: str) -> str:
+    def agree(self, *fields: str, purpose: str = "planning") -> str:
         """An agreement on all fields, or on some."""
         some = {"fields": fields} if fields else {}
-        return self.city.agree("analyst", f"archive-office/{self.name}", "planning", approvers=["archivist"], **some)
+        return self.city.agree("analyst", f"archive-office/{self.name}", purpose, approvers=["archivist"], **some)
 
     def becomes(self, table: pl.DataFrame) -> None:
         """The department's table is another from now on."""
@@ -370,8 +371,18 @@ def published(attacked: Attacked, tmp_path: Path, quasi_identifiers: str) -> Suc
         b"require: {k: 5, maxSuppression: 0.5}\n          onViolation: suppress",
     )
     document = document.replace(b"quasiIdentifiers: [district]", f"quasiIdentifiers: {quasi_identifiers}".encode())
+    document = with_safety(document)
     city.publish("archivist", document, source, gateway=ARCHIVE)
     return Successive(city, source, name, [])
+
+
+def with_safety(document: bytes) -> bytes:
+    """The contract with a second purpose, which is the first one under another name."""
+    text = document.decode()
+    begin, end = text.index("      planning:\n"), text.index("  - property: negativeList")
+    text = text[:end] + text[begin:end].replace("planning:", "safety:") + text[end:]
+    role = text[text.index("  - role: planning\n") : text.index("customProperties:\n  - property: sharing")]
+    return text.replace(role, role + role.replace("planning", "safety")).encode()
 
 
 def newcomers(count: int, district: str) -> pl.DataFrame:
@@ -452,3 +463,42 @@ def test_another_agreement_on_other_fields_is_joined(attacked: Attacked, tmp_pat
     after = successive.pull(successive.agree("district", "score", "since"))
     north = table.filter(here).height
     assert after.height == table.height - (north if few < K else 0)
+
+
+# --- two agreements at once, each for a purpose of its own
+
+
+@pytest.mark.parametrize("new", [1, K - 1, K])
+@pytest.mark.parametrize("fields", [(), ("district", "score")], ids=["same", "others"])
+def test_two_live_agreements_are_subtracted(successive: Successive, new: int, fields: tuple[str, ...]) -> None:
+    """What is sent under one is compared with what was sent under the other, a moment before."""
+    table = people(ROWS)
+    district = table["district"][0]
+    first, second = successive.agree(), successive.agree(*fields, purpose="safety")
+    live = [found.name for found in successive.city.exchange("analyst").agreements("ACTIVE")]
+    assert {first, second} <= set(live)
+    before = successive.pull(first)
+    successive.becomes(pl.concat([table, newcomers(new, district)]))
+    after = successive.pull(second)
+    assert after.height - before.height == (0 if new < K else new)
+    again = successive.pull(first)
+    assert again.height - before.height == (0 if new < K else new)
+    assert not set(before["person_id"]) & set(after["person_id"] if not fields else [])
+
+
+def test_two_live_agreements_are_pulled_at_once(successive: Successive) -> None:
+    """One is made after the other, and compared with it: both leave, with the same rows."""
+    agreements = [successive.agree(), successive.agree(purpose="safety")]
+    analyst = successive.city.exchange("analyst")
+    with ThreadPoolExecutor(2) as both:
+        found = [pulled.result().frame() for pulled in [both.submit(analyst.pull, one) for one in agreements]]
+    assert [frame.height for frame in found] == [ROWS, ROWS]
+    columns = ["district", "score", "since"]
+    assert found[0].select(columns).sort(columns).equals(found[1].select(columns).sort(columns))
+
+
+def test_a_second_agreement_for_the_same_purpose_is_refused_and_the_first_is_named(successive: Successive) -> None:
+    first = successive.agree()
+    told = refused(lambda: successive.agree("district", "score"), Reason.ALREADY_EXISTS)
+    assert first in str(told)
+    assert "for planning" in str(told)

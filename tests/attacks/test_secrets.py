@@ -398,7 +398,9 @@ def test_no_object_alive_says_what_it_holds(tmp_path: Path) -> None:
             private = key.unsafe_private_jwk()["d"]
             marks.add(f"{name} key", "nowhere", base64.urlsafe_b64decode(private + "="))
         marks.add("cell", "nowhere", b"CID0", b"NAME0")
-        leaky = Interval("metro", "visits", gate.state.salt(gate.papers.agreement.digest).hex(), "r", "CID000042", 0)
+        leaky = Interval(
+            "metro", "visits", gate.state.salt(gate.papers.agreement.digest).hex(), "p", False, "r", "CID000042", 0
+        )
         shown, leaks = set(), []
         for found in alive():
             kind = type(found).__name__

@@ -124,7 +124,7 @@ def test_one_issuer_speaks_for_one_party(parties: Store) -> None:
     assert "issuer" in caught.value.message
 
 
-def test_one_live_agreement_per_dataset_and_consumer(store: Store) -> None:
+def test_one_live_agreement_per_dataset_consumer_and_purpose(store: Store) -> None:
     with store.transaction() as tx:
         tx.insert(request("r"))
         first = tx.insert(agreement("a-1", "a/d/b"))
@@ -645,6 +645,30 @@ def test_migrations_make_exactly_the_tables_of_the_code(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": known, "compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+
+
+def test_live_agreements_of_an_earlier_version_are_live_for_their_purpose(url: str) -> None:
+    """Each keeps its place, and makes room for another purpose; one that ended has none."""
+    from alembic import command
+
+    from exchange.migrations import _config
+
+    store = Store(url, patience=10)
+    with store.engine.begin() as connection:
+        command.upgrade(_config(connection), "0001")
+    with store.transaction() as tx:
+        tx.insert(request("r"))
+        live = tx.insert(agreement("a-1", "a/d/b"))
+        ended = tx.insert(agreement("a-2", None))
+    store.migrate()
+    now = msgspec.structs.replace(live, live_key="a/d/b/p")
+    with store.transaction() as tx:
+        assert [tx.get(Agreement, one.name) for one in (live, ended)] == [now, ended]
+        assert list(tx.page(Agreement, where={"live_key": "a/d/b/p"})) == [now]
+        tx.insert(agreement("a-3", "a/d/b/q"))
+        with refused(Reason.ALREADY_EXISTS):
+            tx.insert(agreement("a-4", "a/d/b/p"))
+    store.close()
 
 
 def test_several_processes_may_migrate_at_once(url: str) -> None:

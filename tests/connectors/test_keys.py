@@ -23,7 +23,7 @@ from connectors.keys import (
 from contracts.errors import Reason, SluicegateError
 
 KEY = bytes(range(32))
-SALTS = {"sha256:a": b"a" * 32, "sha256:b": b"b" * 32}
+SALTS = {"sha256:a": b"a" * 32, "sha256:b": b"b" * 32, "lots": b"c" * 32}
 
 
 def _ring(folder: Path) -> KeyRing:
@@ -97,6 +97,18 @@ def test_keys_differ_by_agreement_domain_and_period(tmp_path: Path) -> None:
     assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in found)
     assert one.key("person") == ring.secrets("sha256:a").key("person")
     assert ring.order_seed("sha256:a") == one.order_seed != other.order_seed
+
+
+def test_lots_are_the_recipients_whatever_the_agreement(tmp_path: Path) -> None:
+    ring = _ring(tmp_path)
+    first, second = (ring.secrets(digest, lots="lots") for digest in ("sha256:a", "sha256:b"))
+    lot = first.lot("noise", "age")
+    assert second.lot("noise", "age") == first.of_release("rel-a").lot("noise", "age") == lot
+    others = {first.lot("noise"), first.lot("age", "noise"), first.lot("noiseage"), first.key("lot"), lot}
+    assert len(others) == 5
+    assert ring.secrets("sha256:a", lots="sha256:b").lot("noise", "age") != lot
+    with pytest.raises(ValueError, match="none was given"):
+        ring.secrets("sha256:a").lot("noise", "age")
 
 
 def test_no_domain_meets_the_order_seed(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_draft_binds_what_was_asked_and_approved(town: Town) -> None:
     assert paper.holder == key(f"holder:{COMPANY}").public
     assert paper.policy_digest == town.engine.bundle_digest
     assert record.not_after - record.not_before == 90 * DAY
-    assert record.live_key == f"{PROVIDER}/hospital-visits/{COMPANY}"
+    assert record.live_key == f"{PROVIDER}/hospital-visits/{COMPANY}/transport-planning"
 
 
 def test_the_bundle_verifies_before_and_after_signing(town: Town) -> None:

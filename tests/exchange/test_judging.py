@@ -265,7 +265,7 @@ def test_a_purpose_must_be_named_where_there_are_several(pulled: Pulled) -> None
         _judge(pulled.file, purpose=None)
 
 
-def _about_stations(note: str = "keep") -> odcs.LoadedContract:
+def _about_stations(**whole: Any) -> odcs.LoadedContract:
     """A contract about no person: three columns of the example, and no bounds."""
     document = yaml.safe_load(CONTRACT.read_text())
     table = document["schema"][0]
@@ -279,7 +279,7 @@ def _about_stations(note: str = "keep") -> odcs.LoadedContract:
     del purpose["effectiveness"]
     purpose["fields"] = {"hospital_code": {"mask": "keep"}, "sex": {"mask": "keep"}}
     own["purposes"].clear()
-    own["purposes"]["transport-planning"] = purpose
+    own["purposes"]["transport-planning"] = {**purpose, **whole}
     own["negativeList"].update(fields=[], together=[])
     document["roles"] = [role for role in document["roles"] if role["role"] == "transport-planning"]
     return odcs.load(yaml.safe_dump(document).encode())
@@ -297,6 +297,22 @@ def test_data_about_no_person_is_only_looked_through(pulled: Pulled, tmp_path: P
     assert judge_file(loaded, source_settings(held)).problems == ("sex: national-id in 2 rows: no mask removed them",)
     with pytest.raises(SluicegateError, match="nobody can be looked up"):
         judge_file(loaded, source_settings(file), register=source_settings(pulled.raw))
+
+
+def test_small_classes_of_data_about_no_person_are_counted(tmp_path: Path) -> None:
+    """What a release leaves out is a problem of a file that has it."""
+    small = {"suppress_small": {"k": 3, "fields": ["hospital_code"], "max_suppression": 0.5}}
+    loaded = _about_stations(wholeRelease=small)
+    rows = pl.DataFrame({"hospital_code": ["H01"] * 3 + ["H02"] * 2, "sex": ["F", None, "M", "F", "M"]})
+    judged = judge_file(loaded, source_settings(_written(rows, tmp_path / "few.parquet")))
+    assert judged.problems == ("2 rows that fewer than 3 are like, by hospital_code",)
+    assert judged.remarks == (
+        "the data is about no person; no rows that fewer than 3 are like, by hospital_code, leave",
+    )
+    assert judge_file(loaded, source_settings(_written(rows.head(3), tmp_path / "alike.parquet"))).passes
+    with pytest.raises(SluicegateError, match="hospital_code") as caught:
+        judge_file(loaded, source_settings(_written(rows.select("sex"), tmp_path / "none.parquet")))
+    assert caught.value.reason is Reason.DATA_INVALID
 
 
 def test_a_source_of_another_shape_is_refused(pulled: Pulled, tmp_path: Path) -> None:

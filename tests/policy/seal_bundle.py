@@ -43,7 +43,8 @@ def schema() -> dict[str, Any]:
 
 def _action(action: str, keys: dict[str, str], shapes: dict[str, Any]) -> dict[str, Any]:
     parts = {tuple(path): name for name, path in shapes["parts"][action].items()}
-    offered = {tuple(path): name for name, path in shapes["offer_parts"].items()} | {("plan", "bounds"): "bounds"}
+    whole = {("plan", "sample"): "sample", ("plan", "suppress_small"): "small", ("plan", "bounds"): "bounds"}
+    offered = {tuple(path): name for name, path in shapes["offer_parts"].items()} | whole
 
     def shape(forms: list[dict[str, str]], at: tuple[str, ...], known: dict[tuple[str, ...], str]) -> dict[str, Any]:
         properties = {key: member(key, {form[key] for form in forms}, (*at, key), known) for key in forms[0]}

@@ -21,7 +21,7 @@ from contracts.policy import inputs
 from contracts.policy.embedded import EmbeddedEngine
 from contracts.policy.engine import Action, PolicyEngine
 from contracts.policy.inputs import Subject
-from contracts.techniques import ALL, parse
+from contracts.techniques import ALL, Sample, SuppressSmall, parse
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hospital-visits.odcs.yaml"
 NOW = 1767225600
@@ -248,6 +248,36 @@ def test_a_dropped_field_is_promised_to_nobody(engine: PolicyEngine) -> None:
     compiled = plan.compile(plan.terms_of(paper), dropping, SCHEMA, standard.load())
     for made in (None, compiled):
         assert codes(engine, Action.TRANSFER, inputs.transfer(ANALYST, dropping, paper, "ACTIVE", made, NOW)) == []
+
+
+def test_policy_sees_the_sample_and_the_small_classes_of_a_release(engine: PolicyEngine) -> None:
+    """In the plan as the contract tells it and as it was compiled alike: the gateway asks before rows are drawn."""
+    sample = {"rate": 0.1, "entity": "citizen_id"}
+    drawing = altered(
+        purposes=lambda value: {
+            **value,
+            "transport-planning": {**value["transport-planning"], "wholeRelease": {"sample": sample}},
+        }
+    )
+    paper = agreed(drawing, ANALYST, "transport-planning", 1)
+    compiled = plan.compile(plan.terms_of(paper), drawing, SCHEMA, standard.load())
+    for known in (None, compiled):
+        question = inputs.transfer(ANALYST, drawing, paper, "ACTIVE", known, NOW)
+        assert question["purpose"]["plan"]["sample"] == sample
+        assert question["purpose"]["plan"]["suppress_small"] is None
+        assert codes(engine, Action.TRANSFER, question) == []
+    thinner = msgspec.structs.replace(compiled, sample=Sample(rate=0.1, entity="visit_id"))
+    question = inputs.transfer(ANALYST, drawing, paper, "ACTIVE", thinner, NOW)
+    assert codes(engine, Action.TRANSFER, question) == ["SAMPLE_UNFIT"]
+    small = SuppressSmall(k=3, fields=("hospital_code",), max_suppression=0.1)
+    beside = msgspec.structs.replace(compiled, sample=None, suppress_small=small)
+    question = inputs.transfer(ANALYST, drawing, paper, "ACTIVE", beside, NOW)
+    assert question["purpose"]["plan"]["suppress_small"] == {
+        "fields": {"hospital_code": True},
+        "k": 3,
+        "max_suppression": 0.1,
+    }
+    assert codes(engine, Action.TRANSFER, question) == ["SMALL_UNFIT"]
 
 
 def test_ledger_read(engine: PolicyEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Receipt
 from tests import papers, statistics
 from tests.connectors.gate import CERT, POLICY, Clock, FakeExchange, Gate, act, fetch_all, info_of, refused, until
+from tests.connectors.gateway.test_shelf import renamed
 
 WEEK = 7 * papers.DAY
 ONE = Cost(1_500_000, 1_000_000)
@@ -204,3 +206,39 @@ def test_a_receipt_that_says_otherwise_does_not_verify(gate: Gate, changed: dict
     with pytest.raises(SluicegateError) as caught:
         receipts.verify_receipt(bent, gate.papers.verified, at=gate.clock())
     assert caught.value.reason is Reason.RECEIPT_INVALID
+
+
+def test_two_agreements_keep_their_figures_over_a_restart_and_share_the_budget(tmp_path: Path) -> None:
+    """Of two tables the later one must not push the earlier one out: it was paid for, and is not drawn again."""
+    gate = build(tmp_path)
+    parsed = statistics.document()
+    (purposes,) = (one["value"] for one in parsed["customProperties"] if one["property"] == "purposes")
+    purposes["night-statistics"] = purposes[statistics.PURPOSE]
+    parsed["roles"].append({**parsed["roles"][-1], "role": "night-statistics"})
+    both = [
+        papers.make(purpose=purpose, document=parsed, cast=gate.papers.cast)
+        for purpose in (statistics.PURPOSE, "night-statistics")
+    ]
+    both[1] = dataclasses.replace(both[1], agreement=renamed(both[1], "agreements/a-bbbbbbbbbb"))
+    gate.exchange.bundles = {made.agreed.id: made.bundle for made in both}
+
+    def each() -> list[pl.DataFrame]:
+        found = list[pl.DataFrame]()
+        for gate.papers in both:
+            found.append(pulled(gate))
+        return found
+
+    gate.start()
+    try:
+        first = each()
+        assert not first[0].equals(first[1])
+        assert spent(gate) == Cost(2 * ONE.micro_epsilon, 2 * ONE.pico_delta)
+        gate.stop()
+        gate.start()
+        assert all(again.equals(before) for again, before in zip(each(), first, strict=True))
+        assert spent(gate) == Cost(2 * ONE.micro_epsilon, 2 * ONE.pico_delta)
+        gate.clock.now += WEEK
+        gate.hear()
+        assert refusal(gate) == "BUDGET_SPENT"
+    finally:
+        gate.stop()

@@ -90,7 +90,7 @@ def test_a_release_that_took_longer_to_make_than_its_interval_lasts_is_served(tm
         clock.now += 2 * papers.DAY
         return Release(name, folder, {}, (), "blake3:0", "blake3", 1, 1, 0, None, "keyed", papers.NOW)
 
-    standing = shelf.make(Recipient("metro-lines", "visits", "sha256:a"), daily, slow, wait=1.0)
+    standing = shelf.make(Recipient("metro-lines", "visits", "sha256:a", "planning"), daily, slow, wait=1.0)
     shelf.sweep()
     assert standing.folder.is_dir()
     shelf.done(standing)
@@ -198,12 +198,12 @@ def test_of_two_agreements_that_make_their_release_at_once_one_wins(tmp_path: Pa
         return Release(name, folder, {}, (), "blake3:0", "blake3", 1, 1, 0, None, "keyed", papers.NOW)
 
     def overtaken(folder: Path, name: str) -> Release:
-        shelf.make(Recipient("metro-lines", "visits", "sha256:b"), daily, made, wait=1.0)
+        shelf.make(Recipient("metro-lines", "visits", "sha256:b", "planning"), daily, made, wait=1.0)
         return made(folder, name)
 
     with pytest.raises(SluicegateError) as caught:
-        shelf.make(Recipient("metro-lines", "visits", "sha256:a"), daily, overtaken, wait=1.0)
+        shelf.make(Recipient("metro-lines", "visits", "sha256:a", "planning"), daily, overtaken, wait=1.0)
     assert caught.value.reason is Reason.REFRESH_PENDING
     assert shelf.size() == len(list((tmp_path / "spool").iterdir())) == 1
     # Another consumer's interval is its own.
-    shelf.make(Recipient("bus-lines", "visits", "sha256:c"), daily, made, wait=1.0)
+    shelf.make(Recipient("bus-lines", "visits", "sha256:c", "planning"), daily, made, wait=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from connectors.gateway.records import Interval, StoredTransfer
 from connectors.gateway.state import GatewayState
+from connectors.releases.budget import Figures
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.errors import Reason, SluicegateError
@@ -362,7 +364,7 @@ def test_what_was_promised_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_an_interval_has_one_release(state: GatewayState) -> None:
-    first = Interval("metro", "visits", "sha256:a", "rel-1", "blake3:1", NOW + 600)
+    first = Interval("metro", "visits", "sha256:a", "planning", False, "rel-1", "blake3:1", NOW + 600)
     state.release_made(first)
     state.release_made(first)  # made again after a restart: the very same
     for other in (
@@ -374,4 +376,87 @@ def test_an_interval_has_one_release(state: GatewayState) -> None:
         with pytest.raises(SluicegateError) as caught:
             state.release_made(other)
         assert caught.value.reason is Reason.REFRESH_PENDING
-    assert state.interval("metro", "visits") == first
+    assert state.intervals("metro", "visits") == [first]
+
+
+def test_each_purpose_has_its_interval_unless_one_stands_alone(state: GatewayState) -> None:
+    first = Interval("metro", "visits", "sha256:a", "planning", False, "rel-1", "blake3:1", NOW + 600)
+    second = replace(first, agreement_digest="sha256:b", purpose="safety", release="rel-2")
+    state.release_made(first)
+    state.release_made(second)
+    assert state.intervals("metro", "visits") == [first, second]
+    for other in (
+        replace(first, agreement_digest="sha256:c", purpose="research", alone=True),
+        replace(second, agreement_digest="sha256:c"),
+    ):
+        with pytest.raises(SluicegateError) as caught:
+            state.release_made(other)
+        assert caught.value.reason is Reason.REFRESH_PENDING
+    assert state.intervals("metro", "visits") == [first, second]
+
+
+# --- a file of the version before
+
+BEFORE = """
+CREATE TABLE intervals (
+    consumer TEXT NOT NULL, dataset TEXT NOT NULL, agreement_digest TEXT NOT NULL, release TEXT NOT NULL,
+    content_digest TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
+CREATE TABLE refused (
+    consumer TEXT NOT NULL, dataset TEXT NOT NULL, making TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL,
+    message TEXT NOT NULL, metadata TEXT NOT NULL, until INTEGER NOT NULL,
+    PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
+CREATE TABLE aggregates (
+    consumer TEXT NOT NULL, dataset TEXT NOT NULL, release TEXT NOT NULL, plan TEXT NOT NULL, made INTEGER NOT NULL,
+    figures BLOB NOT NULL, PRIMARY KEY (consumer, dataset)) STRICT, WITHOUT ROWID;
+"""
+
+
+def shape(path: Path) -> set[str]:
+    """Every table of a file, as it was made."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {" ".join(sql.replace('"', "").split()) for _, sql in rows}
+
+
+def test_what_ran_before_an_update_runs_on_as_it_was(tmp_path: Path) -> None:
+    """The very release, or none: under its own agreement it goes on, and every other waits, whatever its purpose."""
+    with open_state(tmp_path):
+        pass
+    path = tmp_path / "gate" / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for name in ("intervals", "refused", "aggregates", "lots"):
+            db.execute(f"DROP TABLE {name}")
+        db.executescript(f"{BEFORE} PRAGMA user_version = 1;")
+        row = ("metro", "visits", "sha256:a", "rel-1", "blake3:1", NOW + 600)
+        db.execute("INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO aggregates VALUES ('metro', 'visits', 'rel-1', 'sha256:p', 1, x'00')")
+        db.commit()
+    with open_state(tmp_path) as state:
+        (running,) = state.intervals("metro", "visits")
+        assert (running.purpose, running.release, running.alone) == ("", "rel-1", False)
+        state.release_made(running)  # made again
+        for purpose in ("planning", "safety"):
+            other = replace(running, agreement_digest="sha256:b", purpose=purpose, release="rel-2")
+            with pytest.raises(SluicegateError) as caught:
+                state.release_made(other)
+            assert caught.value.reason is Reason.REFRESH_PENDING
+        assert state.figures("metro", "visits", "rel-1") == Figures("rel-1", "sha256:p", 1, b"\0")
+        state.keep_figures("metro", "visits", "planning", Figures("rel-2", "sha256:p", 1, b"\1"))
+        assert state.figures("metro", "visits", "rel-1") is None
+    with open_state(tmp_path / "new"):
+        pass
+    assert shape(path) == shape(tmp_path / "new" / "gate" / "state.db")
+
+
+def test_an_update_that_is_interrupted_changes_nothing(tmp_path: Path) -> None:
+    with open_state(tmp_path):
+        pass
+    path = tmp_path / "gate" / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE aggregates")  # the second step fails
+        db.execute("PRAGMA user_version = 1")
+    before = shape(path)
+    with pytest.raises(SluicegateError) as caught:
+        open_state(tmp_path)
+    assert caught.value.reason is Reason.CONFIG_INVALID
+    assert shape(path) == before

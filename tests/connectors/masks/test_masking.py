@@ -43,16 +43,19 @@ Words = Mapping[str, object]  # a technique as a contract writes it
 
 
 class Keys:
-    """Keys by domain, from one agreement's secret."""
+    """Keys by domain, from one agreement's secret, and lots, from its recipient's."""
 
-    def __init__(self, secret: str = "one agreement", release: str = "rel-a") -> None:
-        self.secret, self.release = secret, release
+    def __init__(self, secret: str = "one agreement", release: str = "rel-a", recipient: str = "one recipient") -> None:
+        self.secret, self.release, self.recipient = secret, release, recipient
 
     def key(self, domain: str) -> str:
         return hashlib.sha256(f"{self.secret}/{domain}".encode()).hexdigest()
 
     def draw(self, field: str) -> str:
         return self.key(f"{self.release}/{field}")
+
+    def lot(self, *use: str) -> str:
+        return hashlib.sha256("/".join((self.recipient, *use)).encode()).hexdigest()
 
 
 def plan_of(*fields: tuple[str, Words, d.DType], entity: str | None = None) -> Plan:
@@ -986,12 +989,12 @@ def test_intervals_are_kept_within_a_person(dtype: d.DType, rows: list[tuple[str
         assert 1 <= abs(min(by) / DAY) <= 20
 
 
-def test_every_number_of_days_is_drawn_and_another_agreement_or_limit_draws_others() -> None:
+def test_every_number_of_days_is_drawn_and_another_recipient_or_limit_draws_others() -> None:
     people = [f"person {number}" for number in range(2000)]
     frame = pl.DataFrame({"person": people, "v": [dt.date(2026, 1, 1)] * 2000})
     first, again, other = (
         [(day - dt.date(2026, 1, 1)) / DAY for day in shifted(frame, d.DATE, keys)["v"].to_list()]
-        for keys in (Keys(), Keys(release="another"), Keys("another agreement"))
+        for keys in (Keys("another agreement"), Keys(release="another"), Keys(recipient="another"))
     )
     assert first == again, "one shift in every release"
     assert set(first) == {*range(-20, 21)} - {0}
@@ -1037,12 +1040,24 @@ def test_noise_of_a_person_is_the_same_in_every_release_and_averaging_gains_noth
     words = {"distribution": "normal", "scale": 100}
     first = noisy([1000] * 50, d.INT32, words)
     assert first == noisy([1000] * 50, d.INT32, words, Keys(release="another"))
-    assert first != noisy([1000] * 50, d.INT32, words, Keys("another agreement"))
+    assert first == noisy([1000] * 50, d.INT32, words, Keys("another agreement"))
+    assert first != noisy([1000] * 50, d.INT32, words, Keys(recipient="another"))
     assert len(set(first)) > 30
     plan = plan_of(("v", {"mask": "noise", **words}, d.INT32))
     frame = pl.DataFrame({"v": column([1000] * 50, d.INT32)}).lazy()
     of_rows = [masked(frame, plan, Keys(release=name)).collect()["v"].to_list() for name in ("a", "a", "b")]
     assert of_rows[0] == of_rows[1] != of_rows[2]
+
+
+def test_two_masks_of_noise_on_one_value_cannot_be_solved_for_it() -> None:
+    """Of one draw, the value plus once and plus three times of it would be two equations with two unknowns."""
+    values = [float(number) for number in range(2_000)]
+    one, three = (
+        noisy(values, d.FLOAT64, {"distribution": "laplace", "scale": scale}, Keys(f"for purpose {scale}"))
+        for scale in (1, 3)
+    )
+    solved = (pl.Series(one) * 3 - pl.Series(three)) / 2
+    assert float((solved - pl.Series(values)).abs().median()) > 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)

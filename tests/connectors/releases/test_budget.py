@@ -121,7 +121,7 @@ def test_a_release_is_paid_for_once_and_never_drawn_twice(state: GatewayState) -
 
 def test_only_the_last_figures_of_a_recipient_are_kept(state: GatewayState) -> None:
     for number in range(2):
-        state.keep_figures("metro", "visits", Figures(f"r{number}", "sha256:p", 1, b"figures"))
+        state.keep_figures("metro", "visits", "planning", Figures(f"r{number}", "sha256:p", 1, b"figures"))
     assert state.figures("metro", "visits", "r0") is None
     assert state.figures("lab", "visits", "r1") is None
     assert state.figures("metro", "visits", "r1") == Figures("r1", "sha256:p", 1, b"figures")

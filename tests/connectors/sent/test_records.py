@@ -136,7 +136,7 @@ def test_what_is_to_be_gone_is_gone(tmp_path: Path) -> None:
     with GatewayState(tmp_path / "state" / "state.db", clock=clock, entropy=Entropy()) as state:
         shelf = shelf_of(state, clock, tmp_path)
         made = maker(papers.NOW + WEEK)
-        recipient = Recipient("metro-lines", "visits", "sha256:a")
+        recipient = Recipient("metro-lines", "visits", "sha256:a", "planning")
         shelf.make(recipient, plan({"id": ({"mask": "keep"}, STRING)}), made, wait=1.0)  # type: ignore[arg-type]
         assert len(list(shelf.sent.iterdir())) == 1
         clock.now += WEEK
@@ -147,7 +147,9 @@ def test_what_is_to_be_gone_is_gone(tmp_path: Path) -> None:
 
 def test_of_a_release_that_did_not_come_to_be_nothing_is_kept(tmp_path: Path, state: GatewayState) -> None:
     shelf = shelf_of(state, Clock(papers.NOW), tmp_path)
-    other = Interval("metro-lines", "visits", "sha256:b", "rel-bbbbbbbbbb", "blake3:1", papers.NOW + WEEK)
+    other = Interval(
+        "metro-lines", "visits", "sha256:b", "planning", False, "rel-bbbbbbbbbb", "blake3:1", papers.NOW + WEEK
+    )
     made = maker(papers.NOW + WEEK)
 
     def overtaken(folder: Path, name: str) -> Release:
@@ -156,7 +158,7 @@ def test_of_a_release_that_did_not_come_to_be_nothing_is_kept(tmp_path: Path, st
 
     with pytest.raises(SluicegateError) as caught:
         shelf.make(
-            Recipient("metro-lines", "visits", "sha256:a"),
+            Recipient("metro-lines", "visits", "sha256:a", "planning"),
             plan({"id": ({"mask": "keep"}, STRING)}),
             overtaken,
             wait=1.0,
@@ -168,7 +170,7 @@ def test_of_a_release_that_did_not_come_to_be_nothing_is_kept(tmp_path: Path, st
 
 def test_what_was_sent_is_one_record_for_each_definition(state: GatewayState) -> None:
     until = papers.NOW + WEEK
-    first = Interval("metro-lines", "visits", "sha256:a", "rel-aaaaaaaaaa", "blake3:0", until)
+    first = Interval("metro-lines", "visits", "sha256:a", "planning", False, "rel-aaaaaaaaaa", "blake3:0", until)
     state.release_made(first, record("rel-aaaaaaaaaa", ends=until))
     assert state.sent_records("metro-lines", "visits") == {"sha256:d": record("rel-aaaaaaaaaa", ends=until)}
     assert state.sent_records("harbour", "visits") == {}
@@ -178,13 +180,13 @@ def test_what_was_sent_is_one_record_for_each_definition(state: GatewayState) ->
 
 def test_what_was_sent_meanwhile_stops_a_release_that_was_not_compared_with_it(state: GatewayState) -> None:
     ends = papers.NOW + WEEK
-    over = Interval("metro-lines", "visits", "sha256:a", "rel-aaaaaaaaaa", "blake3:0", papers.NOW)
+    over = Interval("metro-lines", "visits", "sha256:a", "planning", False, "rel-aaaaaaaaaa", "blake3:0", papers.NOW)
     state.release_made(over, record("rel-aaaaaaaaaa", ends=ends), frozenset())
-    late = Interval("metro-lines", "visits", "sha256:b", "rel-bbbbbbbbbb", "blake3:1", ends)
+    late = Interval("metro-lines", "visits", "sha256:b", "planning", False, "rel-bbbbbbbbbb", "blake3:1", ends)
     with pytest.raises(SluicegateError) as caught:
         state.release_made(late, record("rel-bbbbbbbbbb", ends=ends), frozenset())
     assert caught.value.reason is Reason.TOO_MANY_TRANSFERS
     assert state.sent_folders() == {"rel-aaaaaaaaaa"}
-    assert state.interval("metro-lines", "visits") is None
+    assert state.intervals("metro-lines", "visits") == []
     state.release_made(late, record("rel-bbbbbbbbbb", ends=ends), frozenset({"rel-aaaaaaaaaa"}))
     assert state.sent_folders() == {"rel-bbbbbbbbbb"}

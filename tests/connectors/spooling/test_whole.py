@@ -54,14 +54,18 @@ def test_whoever_is_drawn_leaves_with_all_rows_and_nobody_else(tmp_path: Path, o
     assert len(set(drawn_ids) ^ set(_rows(again)["id"])) <= 1  # whatever else changed
 
 
-def test_a_lower_rate_draws_some_of_the_same_and_another_agreement_others() -> None:
+def test_a_lower_rate_draws_some_of_the_same_and_so_does_another_agreement_but_no_other_recipient() -> None:
     def who(rate: float, secrets: AgreementSecrets = SECRETS) -> set[str]:
         plan = plans.plan(FIELDS, **BOUNDED, sample=Sample(rate=rate, entity="id"))
         return set(drawn(PEOPLE.lazy(), plan, secrets).collect()["id"])
 
     few, many = who(0.1), who(0.4)
     assert few < many
-    other = who(0.4, AgreementSecrets(b"j" * 32, "sha256:b"))
+    recipient = {"lots": b"l" * 32}
+    many = who(0.4, AgreementSecrets(b"k" * 32, "sha256:a", **recipient))
+    assert who(0.4, AgreementSecrets(b"j" * 32, "sha256:b", **recipient)) == many
+    assert who(0.1, AgreementSecrets(b"j" * 32, "sha256:b", **recipient)) < many
+    other = who(0.4, AgreementSecrets(b"k" * 32, "sha256:a", lots=b"m" * 32))
     assert abs(len(many & other) / ROWS - 0.16) < 0.04
 
 

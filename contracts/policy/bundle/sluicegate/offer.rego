@@ -55,7 +55,11 @@ failing contains "PURPOSE_UNKNOWN" if not known_purpose
 
 failing contains "RETENTION_OUT_OF_RANGE" if not short_lived
 
+failing contains "SAMPLE_UNFIT" if not thinned
+
 failing contains "SHARING_MODEL_UNKNOWN" if not modelled
+
+failing contains "SMALL_UNFIT" if not cleared
 
 failing contains "SUPPRESSION_CONTRADICTORY" if not suppressing
 
@@ -249,6 +253,35 @@ suppressing if {
 	bounds.on_violation in {"suppress", "propose"}
 	bounds.max_suppression >= 0
 	bounds.max_suppression < 1
+}
+
+# The whole release: a sample of those that the bounds count, and no small classes where there are none
+
+thinned if plan.sample == null
+
+thinned if {
+	plan.sample.rate > 0
+	plan.sample.rate < 1
+	plan.sample.entity != ""
+	counted
+}
+
+counted if boundless
+
+counted if {
+	not noisy
+	plan.sample.entity == bounds.entity
+}
+
+cleared if plan.suppress_small == null
+
+cleared if {
+	boundless
+	plan.suppress_small.k >= 2
+	plan.suppress_small.max_suppression > 0
+	plan.suppress_small.max_suppression < 1
+	count(plan.suppress_small.fields) > 0
+	object.remove(plan.suppress_small.fields, sent) == {}
 }
 
 # Aggregates: noise and a budget stand in the place of the bounds on rows

@@ -38,6 +38,8 @@ study := {
 		"terms_digest": "t",
 		"groups": [group("semi-private", "quasi", "coarsened", ["age"]), group("highly-private", "sensitive", "coarsened", ["code"])],
 		"bounds": bounds,
+		"sample": null,
+		"suppress_small": null,
 	},
 }
 

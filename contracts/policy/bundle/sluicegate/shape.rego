@@ -55,7 +55,7 @@ purpose if {
 	plan := purpose.plan
 	count(purpose) == 11
 	count(geography) == 2
-	count(plan) == 5
+	count(plan) == 7
 	concat("", [
 		purpose.id, purpose.term, purpose.legal_basis, purpose.retention,
 		geography.cross_border, plan.purpose, plan.terms_digest,
@@ -69,6 +69,8 @@ purpose if {
 	names(purpose.fields)
 	groups
 	bounds(plan.bounds)
+	sample(plan.sample)
+	small(plan.suppress_small)
 }
 
 # Tier, identifiability and treatment of a group are proved where `sluicegate.offer` looks them up.
@@ -104,6 +106,22 @@ bounds(noise) if {
 		noise.micro_epsilon, noise.pico_delta, noise.budget_micro_epsilon,
 		noise.budget_pico_delta, noise.most_groups, noise.most_rows,
 	])
+}
+
+sample(null)
+
+sample(sample) if {
+	count(sample) == 2
+	concat("", [sample.entity])
+	is_number(sample.rate)
+}
+
+small(null)
+
+small(small) if {
+	count(small) == 3
+	sum([small.k, small.max_suppression])
+	names(small.fields)
 }
 
 agreement if {

@@ -51,6 +51,18 @@ bad_offers contains [at, "noise"] if {
 	not fits(offer.plan.bounds, shapes.tables.noise)
 }
 
+bad_offers contains [at, "sample"] if {
+	some at, offer in offers
+	offer.plan.sample != null
+	not fits(offer.plan.sample, shapes.tables.sample)
+}
+
+bad_offers contains [at, "small"] if {
+	some at, offer in offers
+	offer.plan.suppress_small != null
+	not fits(offer.plan.suppress_small, shapes.tables.small)
+}
+
 # The bounds of an aggregate, whatever else is wrong with them.
 noisy(offer) if "micro_epsilon" in object.keys(offer.plan.bounds)
 
@@ -161,6 +173,10 @@ found contains lacking("purpose.plan.groups") if count(bad_groups) > 0
 offer_path("bounds") := ["plan", "bounds"]
 
 offer_path("noise") := ["plan", "bounds"]
+
+offer_path("sample") := ["plan", "sample"]
+
+offer_path("small") := ["plan", "suppress_small"]
 
 offer_path(name) := shapes.offer_parts[name]
 

@@ -66,9 +66,13 @@ offenders["RETENTION_OUT_OF_RANGE"] := {input.purpose.retention}
 
 offenders["REVERSIBLE"] := facing("REVERSIBLE")
 
+offenders["SAMPLE_UNFIT"] := {offer.plan.sample.entity}
+
 offenders["SENSITIVE_UNBOUNDED"] := {name | some name in facing("SENSITIVE_UNBOUNDED"); not offer.is_limited(name)}
 
 offenders["SHARING_MODEL_UNKNOWN"] := {offer.bounds.sharing_model}
+
+offenders["SMALL_UNFIT"] := {"suppress_small"}
 
 offenders["SUPPRESSION_CONTRADICTORY"] := {offer.bounds.on_violation}
 
