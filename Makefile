@@ -21,8 +21,12 @@ check: setup           ## formatting, lint, types, import rules, protocol files
 	$(BIN)/python tools/reference.py check
 	$(BIN)/python tools/mutate.py check
 
+# The tests start some hundred processes and make some thousand databases, each of which waits for the disk with
+# every commit. So bytecode is written whatever the environment says, and temporary files lie in memory where
+# there is enough of it; a run leaves nothing there.
 unit: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@folder=$$(mktemp -d "$$($(PYTHON) tools/scratch.py)/sluicegate-XXXXXX") && trap 'rm -rf "$$folder"' EXIT && \
+	    TMPDIR="$$folder" PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 setup: $(READY)
 

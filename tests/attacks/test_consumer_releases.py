@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -332,7 +332,8 @@ class Successive:
     city: City
     source: Path
     name: str
-    got: list[pl.DataFrame]
+    got: list[pl.DataFrame] = field(default_factory=list)
+    _next: float = 0.0
 
     def agree(self, *fields: str) -> str:
         """An agreement on all fields, or on some."""
@@ -346,9 +347,10 @@ class Successive:
         fresh.replace(self.source)
 
     def pull(self, agreement: str) -> pl.DataFrame:
-        """The release of the next interval."""
-        time.sleep(1.1)
+        """The release of the next interval: nothing is waited for before the first."""
+        time.sleep(max(0.0, self._next - time.monotonic()))
         self.got.append(self.city.exchange("analyst").pull(agreement).frame())
+        self._next = time.monotonic() + 1.1
         return self.got[-1]
 
 
@@ -371,7 +373,7 @@ def published(attacked: Attacked, tmp_path: Path, quasi_identifiers: str) -> Suc
     )
     document = document.replace(b"quasiIdentifiers: [district]", f"quasiIdentifiers: {quasi_identifiers}".encode())
     city.publish("archivist", document, source, gateway=ARCHIVE)
-    return Successive(city, source, name, [])
+    return Successive(city, source, name)
 
 
 def newcomers(count: int, district: str) -> pl.DataFrame:
