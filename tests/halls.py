@@ -62,6 +62,8 @@ def database(kind: str, folder: Path) -> Iterator[str]:
 
 def migrated(path: Path) -> Store:
     """A migrated store in that file: a copy of one that was migrated before, which costs a tenth."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
     path.write_bytes(_empty())
     store = Store(f"sqlite:///{path}")
     store.migrate()
