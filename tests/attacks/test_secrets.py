@@ -52,7 +52,7 @@ from tests.e2e.conftest import people
 from tests.e2e.steps import Fetching
 from tests.exchange.town import Town
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("secrets")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks")]
 
 ROWS = 600
 
