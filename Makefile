@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` tells the whole story, `make test` proves it. Both set everything up.
 PYTHON ?= python3
+WORKERS ?= 3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -21,8 +22,13 @@ check: setup           ## formatting, lint, types, import rules, protocol files
 	$(BIN)/python tools/reference.py check
 	$(BIN)/python tools/mutate.py check
 
+# The tests start some hundred processes and make some thousand databases, each of which waits for the disk with
+# every commit. So bytecode is written whatever the environment says, and temporary files lie in memory where
+# there is enough of it; a run leaves nothing there. Of three workers on two cores one always waits for something.
 unit: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@folder=$$(mktemp -d "$$($(BIN)/python tools/scratch.py)/sluicegate-XXXXXX") && \
+	    trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM && \
+	    TMPDIR="$$folder" PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 setup: $(READY)
 

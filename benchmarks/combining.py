@@ -24,8 +24,8 @@ from connectors.releases import release
 from connectors.sent.gains import Earlier
 from connectors.sent.records import SentRecord
 from contracts.dtypes import INT64, STRING
-from contracts.model import SharingModel
 from contracts.plan import Plan
+from tests.connectors import plans
 
 DAY, NOW = 86_400, 1_770_000_000
 KEY = "5c" * 32
@@ -103,18 +103,15 @@ def _without_pseudonym(plan: Plan) -> Plan:
 
 def _visits() -> Plan:
     named = {"age": INT64, "district": STRING, "sex": STRING, "quarter": INT64, "income": INT64}
-    return masks.plan(
+    return plans.plan(
         {"person": ({"mask": "hmac", "domain": "person"}, STRING)}
         | {name: ({"mask": "keep"}, dtype) for name, dtype in named.items()},
         entity="person",
         quasi_identifiers=judging.QUASI,
         pseudonyms=("person",),
         k=10,
-        tau=0.2,
-        sharing_model=SharingModel.CONTROLLED,
         on_violation="suppress",
         max_suppression=1.0,
-        order="keyed",
     )
 
 

@@ -28,8 +28,8 @@ from connectors.releases import release
 from connectors.spooling import making
 from connectors.spooling.order import ReleaseKey
 from contracts.dtypes import INT64, STRING
-from contracts.model import SharingModel
 from contracts.plan import Plan
+from tests.connectors import plans
 
 KEY = ReleaseKey(b"s" * 32, "rel-bench")
 QUASI = ("age", "district", "sex", "quarter")
@@ -226,17 +226,12 @@ def _plan(question: Question) -> Plan:
     named = {"age": INT64, "district": STRING, "sex": STRING, "quarter": INT64, "income": INT64}
     if question.joined:
         named["person"] = STRING
-    return masks.plan(
+    return plans.plan(
         {name: ({"mask": "keep"}, dtype) for name, dtype in named.items()},
-        entity="id",
         quasi_identifiers=QUASI,
         sensitive={"income": question.l} if question.l else {},
         pseudonyms=("person",) if question.joined else (),
-        k=2,
         t={} if question.t is None else {"income": question.t},
-        tau=0.2,
-        sharing_model=SharingModel.CONTROLLED,
-        order="keyed",
     )
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import msgspec
@@ -23,11 +21,9 @@ from connectors import sources
 from connectors.keys import AgreementSecrets
 from connectors.masks.masking import masked
 from connectors.sources import Source, SourceSettings
-from contracts import lint, standard, techniques
+from contracts import lint, standard
 from contracts import plan as plans
-from contracts.dtypes import DType
-from contracts.model import Identifiability, Tier
-from contracts.plan import Plan, PlannedField
+from contracts.plan import Plan
 
 CONTRACTS = Path(__file__).resolve().parent / "contracts"
 PURPOSE = "planning"
@@ -47,39 +43,6 @@ def compiled(dataset: str, source: Source) -> Plan:
     """The plan of one of the benchmark's contracts against a source."""
     contract = lint.check((CONTRACTS / f"{dataset}.odcs.yaml").read_bytes()).contract
     return plans.compile(plans.terms_for(contract, PURPOSE), contract, source.schema(), standard.load())
-
-
-def plan(fields: Mapping[str, tuple[dict[str, Any], DType]], **changes: Any) -> Plan:
-    """A plan of these fields (mask, source type), of no contract; about no person unless `changes` say so."""
-    sent = tuple(_planned(name, words, dtype) for name, (words, dtype) in fields.items())
-    entity = changes.get("entity")
-    values: dict[str, Any] = {
-        **dict.fromkeys(("agreement_digest", "document_digest", "terms_digest", "standard_digest"), ""),
-        **dict.fromkeys(("entity", "k", "tau", "max_risk", "max_suppression", "sharing_model"), None),
-        **dict.fromkeys(("quasi_identifiers", "pseudonyms"), ()),
-        **{name: {} for name in ("sensitive", "entropy", "t", "rows")},
-        "dataset": "bench",
-        "purpose": "bench",
-        "fields": sent,
-        "read": (*fields, entity) if entity is not None and entity not in fields else tuple(fields),
-        "tolerated": 0.05,
-        "on_violation": "refuse",
-        "refresh": "P1D",
-        "order": "source",
-    }
-    return Plan(**{**values, **changes})
-
-
-def _planned(name: str, words: dict[str, Any], dtype: DType) -> PlannedField:
-    mask = techniques.parse(words).resolved(dtype)
-    return PlannedField(
-        name=name,
-        technique=mask,
-        source=dtype,
-        output=mask.produces(dtype),
-        identifiability=Identifiability.NONE,
-        tier=Tier.OPEN,
-    )
 
 
 def without(plan: Plan, *, bounds: bool = True, order: str = "keyed", least: dict[str, int] | None = None) -> Plan:

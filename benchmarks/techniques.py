@@ -22,6 +22,7 @@ from benchmarks.results import Aim, Result, Table
 from connectors.masks.masking import masked
 from contracts.dtypes import DATE, FLOAT64, INT64, STRING, DType, timestamp
 from contracts.plan import Plan
+from tests.connectors import plans
 
 
 @dataclass(frozen=True)
@@ -239,4 +240,4 @@ def equal(ours: pl.Series, theirs: pl.Series) -> bool:
 
 def plan_of(case: Case) -> Plan:
     """A plan of that one field, about no person."""
-    return masks.plan({case.column: (case.words, case.dtype)})
+    return plans.thing_plan({case.column: (case.words, case.dtype)})

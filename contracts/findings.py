@@ -13,14 +13,14 @@ from functools import cache
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import PurePath
-from typing import Any, Final
-
-from jsonschema import Draft201909Validator, Draft202012Validator
-from jsonschema import validators as json_schema
-from jsonschema.exceptions import ValidationError
+from typing import TYPE_CHECKING, Any, Final
 
 from contracts.errors import Reason, SluicegateError, Violation, nearest
 from contracts.yaml12 import Json, Located, Path, kind_of, write_path
+
+if TYPE_CHECKING:
+    # Imported when the first document is checked: most commands read none.
+    from jsonschema.exceptions import ValidationError
 
 MAX_FINDINGS: Final = 500
 ODCS: Final = "odcs"  # the schema that the package open_data_contract_standard ships
@@ -95,8 +95,14 @@ def refuse(name: str, violations: tuple[Violation, ...]) -> None:
 
 @cache
 def _validator(schema: str) -> Any:
+    from jsonschema import Draft201909Validator, Draft202012Validator
+    from jsonschema import validators as json_schema
+
     if schema == ODCS:
-        return _OdcsValidator(_odcs_schema())
+        ours: Any = json_schema.extend(  # type: ignore[no-untyped-call]
+            Draft201909Validator, {"unevaluatedProperties": _unevaluated_properties}
+        )
+        return ours(_odcs_schema())
     raw = resources.files("contracts").joinpath("schema", f"{schema}.json").read_bytes()
     return Draft202012Validator(json.loads(raw))
 
@@ -118,6 +124,8 @@ def _unevaluated_properties(validator: Any, allowed: Any, instance: Any, schema:
     The library's own version validates every part again to see what it covers: a second for 1,000
     fields, and properties of a part that fails for another reason are reported as unknown.
     """
+    from jsonschema.exceptions import ValidationError
+
     if allowed is False and isinstance(instance, Mapping):
         unknown = sorted(instance.keys() - _spoken_of(validator, schema, instance))
         if unknown:
@@ -134,11 +142,6 @@ def _spoken_of(validator: Any, schema: Any, instance: Any) -> set[str]:
         branch = "then" if validator.evolve(schema=schema["if"]).is_valid(instance) else "else"
         names |= _spoken_of(validator, schema["if"], instance) | _spoken_of(validator, schema.get(branch, {}), instance)
     return names
-
-
-_OdcsValidator: Any = json_schema.extend(  # type: ignore[no-untyped-call]
-    Draft201909Validator, {"unevaluatedProperties": _unevaluated_properties}
-)
 
 
 # --- JSON Schema errors in words ------------------------------------------------------------------

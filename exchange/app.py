@@ -92,8 +92,9 @@ def registered_trust(store: Store, settings: ExchangeSettings, policy: PolicyEng
     return trust
 
 
-def exchange_server(settings: ExchangeSettings) -> ExchangeServer:
-    """Store, policy, keys, identity, server: the hall."""
+def exchange_server(settings: ExchangeSettings, *, policy: PolicyEngine | None = None) -> ExchangeServer:
+    """Store, policy, keys, identity, server: the hall. `policy` in the place of the engine that the settings name:
+    exchanges of one process may share one."""
     from exchange.hall import Hall
     from exchange.identity import Authenticator
     from exchange.rpc.server import ExchangeServer
@@ -103,7 +104,7 @@ def exchange_server(settings: ExchangeSettings) -> ExchangeServer:
     store.migrate()
     checkpoint_key = config.read_key(settings.checkpoint_key)
     store.demand_sound(checkpoint_key.public)
-    policy = policy_engine(settings.policy)
+    policy = policy or policy_engine(settings.policy)
     hall = Hall(
         store=store,
         policy=policy,

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 from msgspec import Struct
@@ -21,7 +21,10 @@ from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
 from exchange import jwks, records
 from exchange.memo import Memo
-from exchange.store import Store
+
+if TYPE_CHECKING:
+    # Whoever only mints tokens, as every client does, needs no database.
+    from exchange.store import Store
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256")
 HEADERS = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})  # the last two are mere thumbprints

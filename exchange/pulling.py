@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from connectors import digest as digests
-from connectors import writers
-from connectors.consumer import partial, sinks
-from connectors.consumer import pull as gate
 from contracts import aggregate_plan, certificate
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Bounds, Receipt
 from exchange import evidence, signing, views
 
+# What moves rows is imported by who moves some: a command that only asks the exchange starts in half the time.
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from connectors.consumer import pull as gate
+    from connectors.consumer import sinks
     from exchange.client import Exchange
 
 Progress = Callable[[int, int, int], None]  # rows, bytes, total rows
@@ -62,6 +61,9 @@ class Pulled:
             return pl.read_parquet(self.path)
         if begins == b"ARROW1":
             return pl.read_ipc(self.path)
+        from connectors import digest as digests
+        from connectors import writers
+
         types = msgspec.convert(self.receipt.payload, Receipt).schema
         schema = pa.schema([(name, digests.arrow_type(spelling)) for name, spelling in types])
         return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(writers.read_csv(self.path, schema))))
@@ -119,6 +121,8 @@ class _Grants:
     def grant(self, resume: str, parts: tuple[int, ...] = ()) -> gate.Granted:
         """A granted transfer with its ticket, signed by the holder key. Where the receipt of an earlier
         pull waits, the missing parts of that one: it broke off before it could be acknowledged."""
+        from connectors.consumer import pull as gate
+
         try:
             granted = self._exchange.create_transfer(self._agreed.name, resume=resume, parts=parts)
         except SluicegateError as error:
@@ -150,6 +154,8 @@ class _Grants:
     def end(self, transfer: str) -> None:
         """End an earlier pull of ours that broke off without a receipt: then only what is missing of it
         is granted. Where that cannot be done, everything comes again."""
+        from connectors.consumer import pull as gate
+
         try:
             found = self._exchange.transfer(transfer)
             if found.state == "SERVING" and found.agreement == self._agreed.name and found.grant is not None:
@@ -187,6 +193,9 @@ def pull(
     6. The ledger extends what this profile saw before, and holds receipt and acknowledgement. Else
        LEDGER_INVALID: the file stays, and says nothing of the ledger.
     """
+    from connectors.consumer import partial, sinks
+    from connectors.consumer import pull as gate
+
     sink = sinks.open(to, format, overwrite=overwrite, csv_safe=csv_safe)
     grants = _Grants(exchange, exchange.ready(agreement))
     if to is not None and (broken := partial.interrupted(to)):
@@ -220,6 +229,8 @@ def digest_of(path: Path, transfer: views.Transfer) -> str:
 def digest_by_receipt(path: Path, receipt: Envelope | None) -> str:
     """The content digest of a file, in the parts, types and hash that a receipt names. The receipt is
     not verified here, and need not be: a wrong one gives another digest."""
+    from connectors import digest as digests
+
     if receipt is None:
         raise SluicegateError(Reason.RECEIPT_INVALID, "there is no receipt that says how to hash the data")
     try:

@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -39,6 +39,9 @@ from exchange.records import Call, Record
 from exchange.session import LOOK, READ, WRITE, Session, Statement, begun
 from exchange.tables import SHELVES, Shelf
 from exchange.turns import Turns
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 R = TypeVar("R", bound=Record)
 
@@ -195,7 +198,7 @@ class Tx:
             raise SluicegateError(Reason.INTERNAL, "a change was attempted in a reading transaction")
 
     def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+        return _insert_into(table, self.dialect)
 
     def _seq(self, shelf: Shelf, name: str) -> int:
         table = shelf.table
@@ -370,7 +373,7 @@ def _page_of(kind: type[Record], where: _Asked, either: _Asked | None, following
 @cache
 def _insertion(dialect: str, kind: type[Record]) -> Statement:
     shelf = SHELVES[kind]
-    insert = sqlite.insert(shelf.table) if dialect == "sqlite" else postgresql.insert(shelf.table)
+    insert = _insert_into(shelf.table, dialect)
     return Statement(insert.on_conflict_do_nothing().returning(shelf.table.c.seq), *_written(shelf))
 
 
@@ -383,6 +386,14 @@ def _replacement(kind: type[Record]) -> Statement:
 
 
 # --- rows
+
+
+def _insert_into(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 def _written(shelf: Shelf) -> tuple[str, ...]:

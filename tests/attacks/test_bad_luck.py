@@ -18,6 +18,7 @@ from exchange.config import ExchangeSettings, load
 from tests import papers
 from tests.attacks.day import Day
 from tests.connectors.gate import fetch_all, info_of, make_gate, refused
+from tests.thorough import thorough, times
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bad-luck")]
 
@@ -28,12 +29,14 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
         yield begun
 
 
+@thorough
 def test_power_cuts_at_random_moments(day: Day) -> None:
     """kill -9 of exchange, gateway or consumer, anywhere between a contract and its acknowledged data."""
-    for number in range(6):
+    rounds = times(6, at_least=2)
+    for number in range(rounds):
         day.round(number)
     day.check()
-    assert len(day.files) == 6
+    assert len(day.files) == rounds
 
 
 def test_a_locked_database(day: Day) -> None:

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -333,7 +333,8 @@ class Successive:
     city: City
     source: Path
     name: str
-    got: list[pl.DataFrame]
+    got: list[pl.DataFrame] = field(default_factory=list)
+    _next: float = 0.0
 
     def agree(self, *fields: str, purpose: str = "planning") -> str:
         """An agreement on all fields, or on some."""
@@ -347,9 +348,10 @@ class Successive:
         fresh.replace(self.source)
 
     def pull(self, agreement: str) -> pl.DataFrame:
-        """The release of the next interval."""
-        time.sleep(1.1)
+        """The release of the next interval: nothing is waited for before the first."""
+        time.sleep(max(0.0, self._next - time.monotonic()))
         self.got.append(self.city.exchange("analyst").pull(agreement).frame())
+        self._next = time.monotonic() + 1.1
         return self.got[-1]
 
 
@@ -373,7 +375,7 @@ def published(attacked: Attacked, tmp_path: Path, quasi_identifiers: str) -> Suc
     document = document.replace(b"quasiIdentifiers: [district]", f"quasiIdentifiers: {quasi_identifiers}".encode())
     document = with_safety(document)
     city.publish("archivist", document, source, gateway=ARCHIVE)
-    return Successive(city, source, name, [])
+    return Successive(city, source, name)
 
 
 def with_safety(document: bytes) -> bytes:

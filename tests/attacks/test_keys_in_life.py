@@ -42,7 +42,7 @@ from tests.e2e.city import CONTRACTS, ROOT, City, eventually
 from tests.e2e.conftest import people
 from tests.e2e.steps import Fetching, refused
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("attacks")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("keys-in-life")]
 
 KEYS = ("key", "list", "--output", "json")
 GATEWAY, DATASET, ROWS = "health-bureau-1", "health-bureau/people", 400

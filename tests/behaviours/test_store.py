@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
-from exchange import tables, turns
+from exchange import migrations, tables, turns
 from exchange.records import Agreement, Call, Contract, Dataset, Party, Person, Request
 from exchange.session import Session
 from exchange.store import Below, Store, Tx, match_etag
@@ -669,6 +669,11 @@ def test_live_agreements_of_an_earlier_version_are_live_for_their_purpose(url: s
         with refused(Reason.ALREADY_EXISTS):
             tx.insert(agreement("a-4", "a/d/b/p"))
     store.close()
+
+
+def test_the_newest_revision_is_the_one_that_is_taken_for_it() -> None:
+    """A database of that revision is not looked at further: an older one would stay as it is."""
+    assert migrations.head() == migrations.NEWEST
 
 
 def test_several_processes_may_migrate_at_once(url: str) -> None:

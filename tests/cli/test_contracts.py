@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.commands import CONTRACT, Commands
 
+pytestmark = pytest.mark.xdist_group("cli")  # one running city for all of them
+
 
 def spoilt(folder: Path, old: str, new: str) -> Path:
     text = CONTRACT.read_text()

@@ -22,6 +22,8 @@ from exchange.home import Home
 from tests.cli.commands import ROOT, Commands
 from tests.cli.conftest import Running, free_ports
 
+pytestmark = pytest.mark.xdist_group("cli")  # one running city for all of them
+
 NEW = ("gateway", "new", "spare-1", "--party", "health-bureau", "--exchange", "localhost:7450")
 
 

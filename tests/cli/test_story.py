@@ -20,6 +20,8 @@ from exchange.client import Exchange
 from tests.cli.commands import CONTRACT, Commands, on_a_terminal
 from tests.cli.conftest import ROWS, Running
 
+pytestmark = pytest.mark.xdist_group("cli")  # one running city for all of them
+
 DATASET = "health-bureau/hospital-visits"
 LATER = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
 

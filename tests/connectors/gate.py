@@ -34,12 +34,12 @@ from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
 from contracts.evidence import LedgerProof
 from contracts.instants import rfc3339
-from contracts.policy.embedded import EmbeddedEngine
 from contracts.receipt import Intent, Receipt
 from tests import papers
+from tests.engines import shared_engine
 from tests.papers import Papers
 
-POLICY = EmbeddedEngine()
+POLICY = shared_engine()
 CERT, KEY = tls.self_signed(now=int(time.time()))
 HOSPITALS = ("H01", "H02", "H03")
 

@@ -1,4 +1,4 @@
-"""Plans written by hand, for tests of what carries them out."""
+"""Plans written by hand, for tests and benchmarks of what carries them out."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PAGE = DOCS / "operating.md"
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("e2e")
+@pytest.mark.xdist_group("pages")
 def test_a_department_is_set_up_by_hand(tmp_path: Path) -> None:
     wanted = steps(PAGE)
     code, printed = run(script(wanted), tmp_path)

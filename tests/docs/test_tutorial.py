@@ -116,7 +116,7 @@ def run(text: str, folder: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("e2e")
+@pytest.mark.xdist_group("pages")
 def test_tutorial_does_what_it_shows(tmp_path: Path) -> None:
     wanted = steps(TUTORIAL)
     assert len(wanted) > 12

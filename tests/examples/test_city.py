@@ -11,9 +11,13 @@ import pytest
 import yaml
 from polars.testing import assert_frame_equal
 
+from connectors import sources
+from connectors.sources import SourceSettings
+from contracts import lint, plan, standard
 from examples import city
 
-CONTRACT = Path(__file__).parents[2] / "examples" / "hospital-visits.odcs.yaml"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CONTRACT, FIGURES = EXAMPLES / "hospital-visits.odcs.yaml", EXAMPLES / "visit-statistics.odcs.yaml"
 RESIDENTS, VISITS = 20_000, 40_000
 
 
@@ -46,6 +50,17 @@ def test_columns_and_types_are_the_contracts(visits: pl.DataFrame) -> None:
             assert visits[field["name"]].null_count() == 0
         if field.get("unique"):
             assert visits[field["name"]].is_unique().all()
+
+
+def test_the_contract_of_aggregates_is_of_the_same_table(visits: pl.DataFrame, tmp_path: Path) -> None:
+    visits.write_parquet(tmp_path / "visits.parquet")
+    source = sources.open(SourceSettings(path=str(tmp_path / "visits.parquet"), format="parquet"))
+    contract = lint.check(FIGURES.read_bytes()).contract
+    made = plan.compile(plan.terms_for(contract, "hospital-figures"), contract, source.schema(), standard.load())
+    assert made.aggregate is not None
+    assert set(made.read) == {"citizen_id", "hospital_code", "cost_cents"}
+    (mean,) = (measure for measure in made.aggregate.measures if measure.name == "mean_cost")
+    assert visits["cost_cents"].quantile(0.95) < mean.upper, "most costs count whole"
 
 
 def test_ids_are_valid_and_tell_their_birth_date_and_sex(visits: pl.DataFrame) -> None:

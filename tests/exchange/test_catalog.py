@@ -22,8 +22,7 @@ from contracts.trust import Use
 from exchange import catalog, ledger, records
 from exchange.identity import Principal
 from exchange.records import Call
-from exchange.store import Store
-from tests.halls import COORDINATION, SUPERVISION, City, refused
+from tests.halls import COORDINATION, SUPERVISION, City, migrated, refused
 from tests.papers import CENTRE, COMPANY, DAY, DPO, EPIDEMIOLOGIST, NOW, PROVIDER, STEWARD, document, key
 
 NAME = f"parties/{PROVIDER}/datasets/hospital-visits"
@@ -31,8 +30,7 @@ NAME = f"parties/{PROVIDER}/datasets/hospital-visits"
 
 @pytest.fixture
 def city(tmp_path: Path) -> Iterator[City]:
-    store = Store(f"sqlite:///{tmp_path / 'x.db'}")
-    store.migrate()
+    store = migrated(tmp_path / "x.db")
     made = City(store)
     made.register_keys()
     made.register_gateway()

@@ -15,7 +15,7 @@ from exchange import paging
 from exchange.identity import Principal
 from exchange.paging import Page
 from exchange.store import Store
-from tests.halls import City, refused
+from tests.halls import City, migrated, refused
 from tests.papers import COMPANY, PROVIDER, STEWARD
 
 WHO = City.who(PROVIDER, STEWARD, "steward")
@@ -23,8 +23,7 @@ WHO = City.who(PROVIDER, STEWARD, "steward")
 
 @pytest.fixture
 def city(tmp_path: Path) -> Iterator[City]:
-    store = Store(f"sqlite:///{tmp_path / 'x.db'}")
-    store.migrate()
+    store = migrated(tmp_path / "x.db")
     yield City(store)
     store.close()
 

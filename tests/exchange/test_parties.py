@@ -17,15 +17,13 @@ from contracts.trust import KeyRevocation, KeyStatement, PartyKind, Use
 from exchange import identity, ledger, parties, records
 from exchange.identity import Principal
 from exchange.records import Call
-from exchange.store import Store
-from tests.halls import COORDINATION, SUPERVISION, City, refused
+from tests.halls import COORDINATION, SUPERVISION, City, migrated, refused
 from tests.papers import COMPANY, DAY, GATEWAY, NOW, PROVIDER, STEWARD, key
 
 
 @pytest.fixture
 def city(tmp_path: Path) -> Iterator[City]:
-    store = Store(f"sqlite:///{tmp_path / 'x.db'}")
-    store.migrate()
+    store = migrated(tmp_path / "x.db")
     yield City(store)
     store.close()
 

@@ -34,8 +34,9 @@ from exchange import agreements, ledger, records, requests, transfers
 from exchange.hall import Hall
 from exchange.identity import Principal
 from exchange.records import Call
-from exchange.store import Store
 from tests import papers
+from tests.engines import shared_engine
+from tests.halls import migrated
 from tests.papers import ANALYST, CENTRE, COMPANY, DPO, EPIDEMIOLOGIST, GATEWAY, NOW, PROVIDER, STEWARD, Cast, key
 
 OFFICE, INSPECTION, RIVAL = "city-data-office", "city-inspection", "rival-maps"
@@ -79,13 +80,12 @@ class Town:
     folder: Path
     document: dict[str, Any] | None = None
     contract_signers: tuple[str, ...] = (STEWARD,)
-    engine: EmbeddedEngine = field(default_factory=lambda: shared_engine())
+    engine: EmbeddedEngine = field(default_factory=shared_engine)
     now: int = NOW
 
     def __post_init__(self) -> None:
         self.random = itertools.count()
-        self.store = Store(f"sqlite:///{self.folder / 'exchange.db'}")
-        self.store.migrate()
+        self.store = migrated(self.folder / "exchange.db")
         self.standard = standard.load("desensitisation/1")
         self.cast = Cast(now=self.now, policy_digest=self.engine.bundle_digest)
         self.hall = Hall(
@@ -466,13 +466,3 @@ def _new(letter: str, entropy: Any) -> str:
     from exchange.papers import new_id
 
     return new_id(letter, entropy)
-
-
-_engine: list[EmbeddedEngine] = []
-
-
-def shared_engine() -> EmbeddedEngine:
-    """One policy engine for all tests of a process: it costs more to build than to ask."""
-    if not _engine:
-        _engine.append(EmbeddedEngine())
-    return _engine[0]

@@ -26,6 +26,7 @@ from exchange.founding import found
 from exchange.home import EXAMPLE_CITY, Home
 from exchange.rpc.server import ExchangeServer
 from exchange.rpc.status import from_rpc_error
+from tests.engines import shared_engine
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Exchanges:
         home = Home(self.folder / f"home-{next(self._numbers)}")
         shutil.copytree(source, home.root)
         settings = replace(config.load(home.exchange, ExchangeSettings), **{"listen": "127.0.0.1:0", **changes})
-        served = Served(home, settings, exchange_server(settings))
+        served = Served(home, settings, exchange_server(settings, policy=shared_engine()))
         self.running.append(served)
         if started:
             served.server.start()
