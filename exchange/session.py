@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
 Row = tuple[Any, ...]
 Values = Mapping[str, object]
@@ -69,6 +69,7 @@ class Session:
         self._raw: Any = self._lent.dbapi_connection
         self._cursor: Any = self._lent.cursor()
         self._composing: Connection | None = None
+        self._begun = False
 
     @property
     def dialect(self) -> str:
@@ -124,6 +125,7 @@ class Session:
         """Begin as `READ`, `WRITE` or `LOOK` say. Raises as `rows`."""
         if how:
             self._say(how[self.dialect])
+            self._begun = True
 
     def mark(self) -> None:
         """What comes now can be taken back alone. Raises as `rows`."""
@@ -140,11 +142,19 @@ class Session:
             raise self._translated(text, error) from error
 
     def commit(self) -> None:
-        """End it; what was changed is on the disk. Raises as `rows`."""
+        """End it; what was changed is on the disk. Raises as `rows`, and when the database gave the transaction up
+        meanwhile: of that a commit would say nothing."""
+        if self._begun and not self._stands():
+            raise InvalidRequestError("the transaction was given up by the database")
         try:
             self._raw.commit()
         except self._errors as error:
             raise self._translated("COMMIT", error) from error
+
+    def _stands(self) -> bool:
+        if self.dialect == "sqlite":
+            return bool(self._raw.in_transaction)
+        return str(self._raw.info.transaction_status.name) == "INTRANS"
 
     def close(self) -> None:
         """Give the connection back; undoes what was not committed."""

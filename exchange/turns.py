@@ -8,6 +8,7 @@ for all: nobody is answered before that. A writer that fails takes back its own 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from contracts.errors import Reason, SluicegateError
 from exchange.databases import translated, unavailable
 from exchange.session import WRITE, Session
 
-MOST = 16  # parts of one transaction: so long the first of them waits
+MOST = 16  # parts of one transaction, failed ones too
+LONGEST = 0.2  # seconds after which nobody goes on in it: so long, about, the first of them waits
 
 
 class _Line:
@@ -39,13 +41,27 @@ class _Line:
             mine = threading.Lock()
             mine.acquire()
             self._waiting.append(mine)
-        if mine.acquire(timeout=patience):
-            return True
+        try:
+            came = mine.acquire(timeout=patience)
+        except BaseException:  # an interrupt: the turn must not be given to nobody
+            if not self._gave_up(mine):
+                self.leave()
+            raise
+        return came or not self._gave_up(mine)
+
+    def _gave_up(self, mine: threading.Lock) -> bool:
+        """Whether the turn did not come while giving up."""
         with self._mutex:
             if mine in self._waiting:
                 self._waiting.remove(mine)
-                return False
-        return True  # the turn came while giving up
+                return True
+        return False
+
+    def take(self) -> bool:
+        """The turn, if nobody has it."""
+        with self._mutex:
+            free, self._busy = not self._busy, True
+        return free
 
     def hand_on(self) -> bool:
         """Hand the turn to whoever waited longest; False when nobody waits, and the turn is still mine."""
@@ -70,25 +86,34 @@ class _Shared:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.parts = 0
+        self.began = time.monotonic()
+        self.tried = self.kept = 0  # parts
         self.broken = False
         self.settled = threading.Event()
         self.error: SluicegateError | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether nobody may go on in it."""
+        return self.broken or self.tried >= MOST or time.monotonic() - self.began > LONGEST
+
     @contextmanager
     def part(self) -> Iterator[Session]:
         """One writer's part. What it raises takes back this part; where that cannot be done, all."""
+        self.tried += 1
+        self.broken = True  # until this part is kept, or is taken back without those before it
+        marked = bool(self.kept)
+        if marked:
+            self.session.mark()
         try:
-            if self.parts:
-                self.session.mark()
             yield self.session
         except BaseException:
-            self.broken = True  # until the parts before it are safe
-            if self.parts:
+            if marked:
                 self.session.back_to_mark()
                 self.broken = False
             raise
-        self.parts += 1
+        self.broken = False
+        self.kept += 1
 
 
 class Turns:
@@ -130,25 +155,29 @@ class Turns:
 
     def _done(self, shared: _Shared) -> None:
         """End one's part: hand the transaction on and wait, or end it for all."""
-        if shared.broken or shared.parts >= MOST or not self._line.hand_on():
-            self._shared = None
-            try:
+        if shared.full or not self._line.hand_on():
+            self._end(shared)
+        while not shared.settled.wait(1.0):
+            if self._line.take():  # whoever was to go on was interrupted before it began
                 self._end(shared)
-            finally:
-                self._line.leave()
-                shared.settled.set()
-        shared.settled.wait()
         if shared.error is not None:
             raise SluicegateError(shared.error.reason, shared.error.message) from shared.error
 
     def _end(self, shared: _Shared) -> None:
-        shared.error = unavailable(Reason.LEDGER_UNAVAILABLE) if shared.parts else None
+        """Commit, if there is something to, and give the turn away."""
+        if self._shared is not shared:  # somebody did
+            self._line.leave()
+            return
+        self._shared = None
+        shared.error = unavailable(Reason.LEDGER_UNAVAILABLE) if shared.kept else None
         try:
             with translated(Reason.LEDGER_UNAVAILABLE):
-                if shared.parts and not shared.broken:
+                if shared.kept and not shared.broken:
                     shared.session.commit()
                     shared.error = None
         except SluicegateError as error:
             shared.error = error
         finally:
             shared.session.close()
+            self._line.leave()
+            shared.settled.set()

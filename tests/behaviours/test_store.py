@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -461,6 +462,12 @@ def people(store: Store) -> set[str]:
         return {one.name for one in tx.page(Person)}
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, writers that wait go on together."""
+    monkeypatch.setattr(turns, "LONGEST", 60)
+
+
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     made: list[Session] = []
@@ -520,6 +527,70 @@ def test_a_commit_that_fails_is_everybodys(parties: Store, monkeypatch: pytest.M
     monkeypatch.undo()
     assert people(parties) == set()
     assert Crowd(parties, [inserting(0)]).run() == {0: "done"}
+
+
+def test_a_mark_that_fails_takes_no_earlier_part_back_unseen(parties: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark, marks = Session.mark, itertools.count()
+
+    def fails(session: Session) -> None:
+        if next(marks) == 2:
+            raise OperationalError("SAVEPOINT", {}, Exception("canceled"))
+        mark(session)
+
+    monkeypatch.setattr(Session, "mark", fails)
+    crowd = Crowd(parties, [inserting(0), inserting(1), inserting(2), inserting(3)])
+    outcomes = crowd.run()
+    assert {outcomes[number] for number in range(3)} == {"LEDGER_UNAVAILABLE"}
+    assert outcomes[3] == "done"
+    assert people(parties) == {person(3).name}
+
+
+def test_a_transaction_that_the_database_gave_up_is_no_success(parties: Store) -> None:
+    """SQLite does so when it is out of room, PostgreSQL after any error: a commit says nothing of it."""
+
+    def given_up(tx: Tx) -> None:
+        tx.insert(person(0))
+        if tx.dialect == "sqlite":
+            tx.session._raw.execute("ROLLBACK")
+        else:
+            with suppress(Exception):
+                tx.session._cursor.execute("SELECT 1 / 0")
+
+    with refused(Reason.LEDGER_UNAVAILABLE), parties.transaction() as tx:
+        given_up(tx)
+    assert people(parties) == set()
+
+
+def test_nobody_goes_on_in_a_transaction_that_takes_long(
+    parties: Store, commits: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "LONGEST", 0.01)  # less than the others need to come
+    crowd = Crowd(parties, [inserting(0)])
+    assert set(crowd.run().values()) == {"done"}
+    assert len(commits) == 2
+
+
+def test_who_is_interrupted_while_it_waits_holds_up_nobody(parties: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transaction was handed to it: who waits for its commit ends it."""
+    crowd = Crowd(parties, [inserting(0)])
+    line = parties._turns._line
+    enter = line.enter
+
+    def interrupted(patience: float) -> bool:
+        if enter(patience) and threading.current_thread().name == "interrupted":
+            line.leave()
+            raise KeyboardInterrupt
+        return True
+
+    def wait() -> None:
+        with suppress(KeyboardInterrupt), parties.transaction():
+            raise AssertionError("unreachable")
+
+    monkeypatch.setattr(line, "enter", interrupted)
+    waiter = threading.Thread(target=wait, name="interrupted")
+    crowd._threads.append(waiter)
+    assert crowd.run() == {0: "done"}
+    assert people(parties) == {person(0).name}
 
 
 def test_a_connection_that_breaks_in_a_part_leaves_nothing_of_any(parties: Store) -> None:
