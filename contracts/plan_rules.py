@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from contracts import aggregate_rules, vocabulary, whole_rules
+from contracts import aggregate_rules, list_rules, vocabulary, whole_rules
 from contracts.errors import Violation, nearest
 from contracts.model import Contract, Field, Identifiability, Purpose, SharingClass, SharingModel, Tier
 from contracts.standard import Standard
@@ -244,14 +244,7 @@ def _shifts(case: Case) -> Iterator[Violation]:
 
 
 def _lists(case: Case) -> Iterator[Violation]:
-    """Rows join by whole values of a pseudonym. Of a list they would join by each element, on and on to lists that
-    share another: no class tells how many people that leaves apart."""
-    for name in pseudonyms(case):
-        field = case.contract.field(name)
-        if field is not None and field.logical_type == "array":
-            message = f"rows that share an element of {name} would join, and no bound counts that"
-            hint = "use a mask that joins none (drop, null, constant, random_id, partial), or leave it to the source"
-            yield Violation(case.field_path(name), message, hint, code="LIST_JOINS")
+    return list_rules.violations(case, quasi_identifiers(case))
 
 
 def _judged_by(field: Field) -> tuple[object, ...]:

@@ -62,7 +62,11 @@ def can_hold(mask: AnyTechnique, output: DType) -> bool:
     by its alphabet, by its length, or because all its words stand in the contract itself. What is enciphered
     may look like a phone number or a card (`ff1` is for that), and says nothing without the key."""
     match mask:
-        case Hmac() | RandomId() | AesSiv() | Ff1() | Null() | Constant() | Hierarchy():
+        case Hmac() | RandomId() | AesSiv() | Ff1() | Null() | Constant():
+            return False
+        case _ if output.kind == "list":
+            return True  # what no element is long enough for, elements one after the other may be
+        case Hierarchy():
             return False
         case Prefix():
             return mask.length >= _SHORTEST

@@ -170,8 +170,9 @@ class Hmac(Technique, frozen=True, kw_only=True, tag="hmac"):
     Output: 32 lower-case hex digits; equal within one agreement and domain (and period), never across.
     Residual risk: rows of one person join, so bounds are counted over all rows that a pseudonym
     joins. Irreversible once the agreement's secret is destroyed; before, only by the department.
-    Of a list each element is masked, without `period`; how many there are shows, and in which order. Lists of
-    direct or indirect identifiers are refused: rows that share an element would join, and no bound counts that.
+    Of a list each element is masked, without `period`, in a domain of its own; how many there are shows, and in
+    which order. Lists of direct or indirect identifiers are refused unless they are quasi-identifiers: rows that
+    share an element would join, and no bound counts that.
     Source: ISO/IEC 20889, pseudonymization by cryptographic hash with a key; RFC 2104, RFC 5869.
 
     >>> Hmac(domain="person", period=Period(field="visit_ts", unit="week")).reads

@@ -26,7 +26,8 @@ _PROBE, _FEW = 1024, 4  # where every value of the first rows comes so often, th
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """What was found in one column: the kind, and in how many rows; of lists, in how many elements. Never a value."""
+    """What was found in one column: the kind, and in how many rows; of lists, in how many elements, or
+    lists where no element alone holds it. Never a value."""
 
     column: str
     kind: Kind
@@ -57,7 +58,11 @@ class Inspector:
             if kind.inner.is_float():
                 return likeness.vectors(values)
             held = self._column(field, values.drop_nulls().explode(empty_as_null=False))
-            return {**held, **likeness.vectors_of_texts(values)} if kind.inner == pl.String else held
+            if kind.inner != pl.String:
+                return held
+            # What no element holds by itself may be cut across several.
+            joined = values.cast(pl.List(pl.String)).list.join("", ignore_nulls=True)
+            return {**_in_text(joined), **held, **likeness.vectors_of_texts(values)}
         if kind.is_numeric():
             counts, long = detectors.found_numbers(values)
             self._long[field.name] = self._long.get(field.name, 0) + long

@@ -634,15 +634,3 @@ def test_no_plan_sends_a_field_that_was_not_asked_for_and_offered(fields: list[s
     assert made.quasi_identifiers
     assert set(made.quasi_identifiers) | set(made.pseudonyms) | set(made.sensitive) <= sent
     assert sent | {made.entity} <= set(made.read)
-
-
-@pytest.mark.parametrize("mask", [{"mask": "hmac", "domain": "person"}, {"mask": "keep", "justification": "asked for"}])
-def test_lists_of_what_joins_rows_are_refused(mask: dict[str, Any]) -> None:
-    fields = tuple(replace(item, logical_type="array") if item.name == "insurer_no" else item for item in FIELDS)
-    schema = {**SCHEMA, "insurer_no": d.LIST}
-    assert "share an element" in refused(contract({"insurer_no": mask}, fields=fields), schema)["LIST_JOINS"]
-    for other in ({"mask": "random_id"}, {"mask": "null"}, {"mask": "constant", "value": "-"}):
-        plan = compiled(contract({"insurer_no": other}, fields=fields), schema)
-        field = plan.field("insurer_no")
-        assert field is not None
-        assert field.source == d.LIST

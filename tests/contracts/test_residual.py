@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts import techniques
-from contracts.dtypes import BINARY, BOOLEAN, DATE, FLOAT32, FLOAT64, INT32, INT64, STRING, DType, timestamp
+from contracts.dtypes import BINARY, BOOLEAN, DATE, FLOAT32, FLOAT64, INT32, INT64, LIST, STRING, DType, timestamp
 from contracts.model import Field, Identifiability, Tier
 from contracts.residual import Kind, can_hold, excused
 
@@ -69,6 +69,8 @@ SHUT = [
     ({"mask": "hierarchy", "table": {"a": ["b"]}, "level": 1, "other": "c"}, STRING),
     ({"mask": "prefix", "length": 5}, STRING),
     ({"mask": "partial", "keep_first": 3, "keep_last": 4}, STRING),
+    ({"mask": "hmac", "domain": "person"}, LIST),
+    ({"mask": "constant", "value": "13800138000"}, LIST),
     ({"mask": "keep"}, BOOLEAN),
     ({"mask": "keep"}, DATE),
     ({"mask": "keep"}, timestamp()),
@@ -90,6 +92,9 @@ OPEN = [
     ({"mask": "prefix", "length": 6}, STRING),
     ({"mask": "partial", "keep_first": 3, "keep_last": 11}, STRING),
     ({"mask": "partial", "keep_first": 3, "keep_last": 4, "mask_char": "@", "min_masked": 1}, STRING),
+    ({"mask": "prefix", "length": 1}, LIST),
+    ({"mask": "partial", "keep_first": 3, "keep_last": 4}, LIST),
+    ({"mask": "hierarchy", "table": {"a": ["b"]}, "level": 1, "other": "c"}, LIST),
     ({"mask": "rare", "min_count": 5, "other": "other"}, STRING),
     ({"mask": "round", "base": 1000}, INT64),
 ]

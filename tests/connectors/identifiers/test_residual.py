@@ -15,7 +15,7 @@ import pytest
 from connectors.identifiers.residual import Finding, Inspector
 from connectors.releases.rehearsal import dry_run
 from connectors.spooling import making
-from contracts.dtypes import BINARY, FLOAT64, INT64, STRING
+from contracts.dtypes import BINARY, FLOAT64, INT64, LIST, STRING
 from contracts.errors import Reason
 from contracts.plan import Plan
 from contracts.residual import Kind
@@ -117,6 +117,24 @@ def test_every_type_that_can_hold_something_is_looked_at(values: pl.Series, dtyp
     assert _inspected(values, dtype) == (Finding("v", kind, 20),)
     assert _inspected(values, dtype, may_hold=(kind,)) == ()
     assert _inspected(pl.Series([None] * 20, dtype=values.dtype), dtype) == ()
+
+
+@pytest.mark.parametrize("dtype", [pl.List(pl.String), pl.Array(pl.String, 4)], ids=str)
+@pytest.mark.parametrize("mask", [KEEP, {"mask": "prefix", "length": 5}], ids=["keep", "prefix"])
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        (["138", None, "0013", "8000"], Kind.PHONE),
+        (["11010", "51949", "12310", "02X"], Kind.NATIONAL_ID),
+        (["a", "@b.", None, "cn"], Kind.EMAIL),
+    ],
+    ids=str,
+)
+def test_what_is_cut_across_a_list_is_found(
+    pieces: list[str | None], kind: Kind, mask: dict[str, Any], dtype: pl.DataType
+) -> None:
+    values = pl.Series([pieces, ["J10", None, "E11", ""], None] * 10, dtype=dtype)
+    assert _inspected(values, LIST, mask=mask) == (Finding("v", kind, 10),)
 
 
 def test_what_a_column_may_hold_excuses_nothing_else() -> None:
