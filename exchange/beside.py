@@ -38,7 +38,7 @@ def demand(
     knows what was sent under it; REQUEST_OUTSIDE_CONTRACT for fields that must not come together.
     """
     now, others = hall.clock(), dict[str, frozenset[str]]()
-    where = {"provider": asked.provider, "dataset": asked.dataset, "consumer": asked.consumer}
+    where: dict[str, object] = {name: getattr(asked, name) for name in ("provider", "dataset", "consumer")}
     for holder in papers.every(tx, Agreement, where):
         current = agreements.as_of(holder, now)
         if current.live_key is None and holder.live_key == live_key(asked):
