@@ -42,32 +42,25 @@ def check(contract: Contract, request: Request, standard: Standard) -> tuple[Vio
     return tuple(found)
 
 
-def beside(
-    contract: Contract, purpose: str, fields: Iterable[str], others: Mapping[str, Iterable[str]]
-) -> tuple[Violation, ...]:
-    """What these fields may not be asked for beside, where the consumer has those of `others` already, by purpose:
+def beside(contract: Contract, asked: frozenset[str], others: Mapping[str, frozenset[str]]) -> tuple[Violation, ...]:
+    """Why fields that are `asked` for may not leave, where the consumer has those of `others` (each as `sent`) already:
     a combination on the negative list is no release's, nor that of two which one consumer has."""
-    asked, had = _sent(contract, purpose, fields), set[str]()
-    for name, some in others.items():
-        had |= _sent(contract, name, some)
-    return tuple(
-        Violation(
-            "fields",
-            f"the negative list never sends {', '.join(group)} together, and {', '.join(others)} sends "
-            f"{', '.join(name for name in group if name in had)}",
-            "leave one of them out, or end the other agreement",
-            code=f"NEGATIVE_TOGETHER_{number}",
-        )
-        for number, group in enumerate(contract.negative_list.together)
-        if group and asked.intersection(group) and (asked | had).issuperset(group)
-    )
+    had, found = frozenset[str]().union(*others.values()), list[Violation]()
+    for number, group in enumerate(contract.negative_list.together):
+        if asked.isdisjoint(group) or not (asked | had).issuperset(group):
+            continue
+        names = ", ".join(name for name in group if name in had)
+        whose = ", ".join(who for who, some in others.items() if not some.isdisjoint(group))
+        message = f"the negative list never sends {', '.join(group)} together, and {names} is sent under {whose}"
+        hint = "leave one of them out, or wait until the consumer may have the others no more"
+        found.append(Violation("fields", message, hint, code=f"NEGATIVE_TOGETHER_{number}"))
+    return tuple(found)
 
 
-def _sent(contract: Contract, purpose: str, fields: Iterable[str]) -> set[str]:
-    """The fields that leave, and what their masks reveal of others. A purpose that is gone reveals its fields."""
-    masks = contract.purposes[purpose].fields if purpose in contract.purposes else {}
-    names = set(fields)
-    return names | {revealed for name in names if name in masks for revealed in masks[name].reveals}
+def sent(purpose: Purpose, fields: Iterable[str]) -> frozenset[str]:
+    """The fields that leave for a purpose, and what their masks reveal of others."""
+    names = frozenset(fields)
+    return names.union(*(purpose.fields[name].reveals for name in names))
 
 
 def not_shared(contract: Contract) -> Violation | None:

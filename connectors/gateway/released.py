@@ -34,14 +34,12 @@ class Released(budget.Budgets):
     def forget_lots(self) -> None:
         """Erase the salt of lots where every agreement that drew them has lost its secret, and whatever was made with
         them is to be gone: nobody is left who could be drawn another one."""
-        query = (
-            "SELECT consumer, dataset FROM lots LEFT JOIN salts USING (agreement_digest)"
-            " GROUP BY consumer, dataset HAVING max(until) <= ? AND count(salt) = 0"
-        )
-        if not (over := self._rows(query, self._clock())):
+        now = self._clock()
+        if not self._rows(_LOTS_OVER, now):
             return
+        # Looked at again where it is written: somebody may have drawn them since.
         with self._write() as db:
-            for whose in over:
+            for whose in db.execute(_LOTS_OVER, (now,)).fetchall():
                 db.execute("DELETE FROM lots WHERE consumer = ? AND dataset = ?", whose)
                 db.execute("DELETE FROM salts WHERE agreement_digest = ?", (_lots(*whose),))
         self._truncate_log()
@@ -58,12 +56,14 @@ class Released(budget.Budgets):
         sent: SentRecord | None = None,
         compared: Iterable[str] | None = None,
         *,
+        lots: bool = False,
         gone: int = 0,
     ) -> None:
         """Remember a release that now stands in the spool, its interval, and with it what was sent; `gone`: when its
-        recipient may no longer have it. Raises REFRESH_PENDING when the interval of another release that excludes it
-        has not ended, whoever began it meanwhile, and TOO_MANY_TRANSFERS when something was sent that is not among
-        the records that it was `compared` with."""
+        recipient may no longer have it; `lots`: whether some were drawn for it. Raises REFRESH_PENDING when the
+        interval of another release that excludes it has not ended, whoever began it meanwhile, TOO_MANY_TRANSFERS when
+        something was sent that is not among the records that it was `compared` with, and AGREEMENT_NOT_LIVE when its
+        lots were forgotten meanwhile, as they are with the last agreement's secret: others would be drawn next."""
         now = self._clock()
         with self._write() as db:
             running = map(_interval, db.execute(_RUNNING, (made.consumer, made.dataset, now)).fetchall())
@@ -75,7 +75,10 @@ class Released(budget.Budgets):
             )
             db.execute("INSERT OR REPLACE INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(made))
             keep = "UPDATE lots SET until = max(until, ?) WHERE consumer = ? AND dataset = ? AND agreement_digest = ?"
-            db.execute(keep, (gone, made.consumer, made.dataset, made.agreement_digest))
+            kept = db.execute(keep, (gone, made.consumer, made.dataset, made.agreement_digest)).rowcount
+            if lots and kept != 1:
+                message = "the agreement's secret was destroyed while its release was being made"
+                raise SluicegateError(Reason.AGREEMENT_NOT_LIVE, message)
             if compared is not None:
                 query = "SELECT release FROM sent WHERE consumer = ? AND dataset = ?"
                 if not {name for (name,) in db.execute(query, (made.consumer, made.dataset))} <= set(compared):
@@ -97,12 +100,12 @@ class Released(budget.Budgets):
 
     def sent_over(self) -> list[str]:
         """Forget what was sent and is to be gone by now; the folders of its files."""
-        now, where = self._clock(), "FROM sent WHERE until <= ?"
-        over = [name for (name,) in self._rows(f"SELECT release {where}", now)]
-        if over:
-            with self._write() as db:
-                db.execute(f"DELETE {where}", (now,))
-        return over
+        now = self._clock()
+        if not self._rows("SELECT 1 FROM sent WHERE until <= ?", now):
+            return []
+        with self._write() as db:
+            over = db.execute("DELETE FROM sent WHERE until <= ? RETURNING release", (now,)).fetchall()
+        return [name for (name,) in over]
 
     def unsafe_forget_sent(self, consumer: str, dataset: str) -> None:
         """Compare the next release with nothing: only where the files are lost and the recipient has nothing left."""
@@ -137,6 +140,10 @@ class Released(budget.Budgets):
         return [name for (name,) in self._rows("SELECT release FROM releases WHERE removed IS NULL ORDER BY made")]
 
 
+_LOTS_OVER = (
+    "SELECT consumer, dataset FROM lots LEFT JOIN salts USING (agreement_digest)"
+    " GROUP BY consumer, dataset HAVING max(until) <= ? AND count(salt) = 0"
+)
 _RUNNING = "SELECT * FROM intervals WHERE consumer = ? AND dataset = ? AND until > ?"
 
 

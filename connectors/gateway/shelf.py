@@ -154,7 +154,7 @@ class Shelf:
             until = before.until if before else duration(plan.refresh).after(begun)
             purpose = before.purpose if before else recipient.purpose
             made = Interval(*recipient[:3], purpose, plan.alone, name, release.content_digest, until)
-            self._remember(made, release, gone)
+            self._remember(made, release, lots=plan.lots, gone=gone)
             self._keep_opening(folder, name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -169,16 +169,16 @@ class Shelf:
         self.sweep()
         return standing
 
-    def _remember(self, made: Interval, release: Release, gone: int) -> None:
+    def _remember(self, made: Interval, release: Release, *, lots: bool, gone: int) -> None:
         """Write down what is about to leave, before anybody can have it: the files, then that they count."""
         if release.sent is None:
-            self._state.release_made(made, None, release.compared, gone=gone)
+            self._state.release_made(made, None, release.compared, lots=lots, gone=gone)
             return
         before = self._state.sent_records(made.consumer, made.dataset).get(release.sent.definition)
         with spools.room(release.id):
             sent_records.put(release.folder / SENT, self.sent, release.id)
         try:
-            self._state.release_made(made, release.sent, release.compared, gone=gone)
+            self._state.release_made(made, release.sent, release.compared, lots=lots, gone=gone)
         except BaseException:
             shutil.rmtree(self.sent / release.id, ignore_errors=True)
             raise

@@ -78,16 +78,18 @@ class Gains:
         self._serial = own.serial if own else 1 + max((one.serial for one in sent_ever), default=0)
         now = own.made if own else self.earlier.now
 
+        definition, entity = self.digests.definition, self.digests.plan.entity
+
         def live(record: SentRecord) -> tuple[Sent, ...]:
             before = (one for one in record.sent if one.serial < max(self._serial, 1))
             found = tuple(one for one in before if one.until > now and one.release != self.release)
             if found and record.probe != self.digests.probe:
                 raise _incomparable("were remembered under another master key", found)
-            if found and record.entity not in ("", self.digests.plan.entity):
+            # One definition has one such field. Of another, it is not known where it was not kept.
+            if found and record.definition != definition and record.entity != entity:
                 raise _incomparable("told persons apart by another field", found)
             return found
 
-        definition = self.digests.definition
         record = every.get(definition)
         self.beside = Beside(
             self.digests,

@@ -12,15 +12,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connectors.gateway.records import Interval, StoredTransfer
 from connectors.gateway.state import GatewayState
 from connectors.releases.budget import Figures
+from connectors.sent.records import SentRecord
 from contracts.agreement import Suspension
 from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.errors import Reason, SluicegateError
@@ -393,6 +395,67 @@ def test_each_purpose_has_its_interval_unless_one_stands_alone(state: GatewaySta
             state.release_made(other)
         assert caught.value.reason is Reason.REFRESH_PENDING
     assert state.intervals("metro", "visits") == [first, second]
+
+
+# --- what is drawn once, and what was sent
+
+
+def meanwhile(state: GatewayState, monkeypatch: pytest.MonkeyPatch, deed: Callable[[], object]) -> None:
+    """Somebody does this after the next look at the state, before what follows from it is written."""
+    looked = state._rows
+
+    def rows(query: str, *values: object) -> list[tuple[Any, ...]]:
+        monkeypatch.setattr(state, "_rows", looked)
+        found = looked(query, *values)
+        deed()
+        return found
+
+    monkeypatch.setattr(state, "_rows", rows)
+
+
+def test_lots_that_an_agreement_begins_to_draw_are_not_forgotten(
+    state: GatewayState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next release would be drawn anew."""
+    drawn = list[bytes]()
+
+    def draw() -> None:
+        state.salt("sha256:b")
+        drawn.append(state.salt(state.draw_lots("metro", "visits", "sha256:b")))
+
+    state.salt(state.draw_lots("metro", "visits", "sha256:a"))  # whose secret is gone
+    meanwhile(state, monkeypatch, draw)
+    state.forget_lots()
+    assert [state.salt(state.draw_lots("metro", "visits", "sha256:b"))] == drawn
+
+
+def test_a_release_whose_lots_were_forgotten_meanwhile_is_not_made(state: GatewayState) -> None:
+    made = Interval("metro", "visits", "sha256:a", "planning", False, "rel-1", "blake3:1", NOW + 600)
+    state.draw_lots("metro", "visits", "sha256:a")
+    state.forget_lots()
+    with pytest.raises(SluicegateError) as caught:
+        state.release_made(made, lots=True)
+    assert caught.value.reason is Reason.AGREEMENT_NOT_LIVE
+    assert state.intervals("metro", "visits") == []
+    state.draw_lots("metro", "visits", "sha256:a")
+    state.release_made(made, lots=True)
+
+
+def test_what_is_forgotten_of_what_was_sent_is_what_is_removed(
+    state: GatewayState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that no record names would stay."""
+
+    def sent(release: str) -> None:
+        made = Interval("metro", release, "sha256:a", "planning", False, release, "blake3:1", NOW + 600)
+        state.release_made(
+            made, SentRecord(definition="sha256:d", probe="", release=release, sent=(), fields=(), units=())
+        )
+
+    sent("rel-1")
+    meanwhile(state, monkeypatch, lambda: sent("rel-2"))
+    assert set(state.sent_over()) == {"rel-1", "rel-2"}
+    assert state.sent_folders() == set()
 
 
 # --- a file of the version before

@@ -347,11 +347,16 @@ DRAWS: dict[str, Any] = {"birth_date": {"mask": "shift_date", "days": 30, "entit
 BORN = dt.date(1980, 5, 5)
 
 
-def shifted(gate: Gate, of: Papers) -> list[Any]:
-    """The dates that left, each person's own moved one; all were born on one day."""
+def born_alike(gate: Gate) -> None:
+    """All were born on one day."""
     path = gate.folder / "visits.parquet"
     if pl.read_parquet(path)["birth_date"].n_unique() > 1:
         pl.read_parquet(path).with_columns(birth_date=pl.lit(BORN)).write_parquet(path)
+
+
+def shifted(gate: Gate, of: Papers) -> list[Any]:
+    """The dates that left, each person's own moved one; all were born on one day."""
+    born_alike(gate)
     found = pulled(gate, of)
     return sorted(found["birth_date"], key=str)
 
@@ -426,6 +431,43 @@ def test_what_is_drawn_outlives_every_release_while_an_agreement_draws_it(build:
     assert lots(gate) == 1
     end(gate, other)
     assert lots(gate) == 0
+
+
+def test_what_is_drawn_first_is_not_forgotten_before_its_release_is_made(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others finish theirs at any moment, and sweep."""
+    gate, one, _ = build(first=DRAWS, second=DRAWS)
+    draw = gate.state.draw_lots
+
+    def drawn(*whose: str) -> str:
+        name = draw(*whose)
+        gate.gateway._shelf.sweep()
+        return name
+
+    monkeypatch.setattr(gate.state, "draw_lots", drawn)
+    shifted(gate, one)
+    assert lots(gate) == 1
+    end(gate, one)
+    gate.clock.now += 400 * papers.DAY
+    gate.gateway.tick()
+    assert lots(gate) == 0
+
+
+def test_a_release_whose_agreement_loses_its_secret_meanwhile_is_not_made(build: Build, slowly: Slowly) -> None:
+    """What was drawn for it may be forgotten by then, and the next one's would be another."""
+    gate, one, other = build(first=DRAWS, second=DRAWS)
+
+    def lost() -> None:
+        gate.state.erase_salt(one.verified.digest, one.agreed.id, one.agreement)
+        gate.gateway._shelf.sweep()
+
+    born_alike(gate)
+    slowly.meanwhile = lost
+    assert refusal(gate, one) == "AGREEMENT_NOT_LIVE"
+    assert gate.state.intervals(one.consumer, "hospital-visits") == []
+    slowly.meanwhile = lambda: None
+    assert pulled(gate, other).height == 4800
 
 
 # --- data about no person, which nothing compares

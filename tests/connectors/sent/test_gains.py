@@ -345,6 +345,18 @@ def test_under_another_key_nothing_is_taken_for_new(tmp_path: Path) -> None:
     assert caught.value.reason is Reason.REFRESH_PENDING
 
 
+def test_persons_of_whom_it_was_not_kept_what_told_them_apart_are_not_compared_with_others(tmp_path: Path) -> None:
+    """As in records of the version before. Where classes and rows are made of the same, so are persons."""
+    recipient = Recipient(tmp_path)
+    recipient.take(_plan(5), people(100))
+    recipient.records = {name: msgspec.structs.replace(one, entity="") for name, one in recipient.records.items()}
+    with pytest.raises(SluicegateError) as caught:
+        recipient.take(_plan(5, entity="house"), [{**row, "house": row["id"]} for row in people(100)])
+    assert caught.value.reason is Reason.REFRESH_PENDING
+    assert "told persons apart" in caught.value.message
+    assert len(recipient.take(_plan(5), people(103))) == 100
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
 def test_without_its_files_nothing_is_served(tmp_path: Path, damage: str) -> None:
     recipient = Recipient(tmp_path)
