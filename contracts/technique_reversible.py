@@ -31,8 +31,7 @@ class AesSiv(Technique, frozen=True, kw_only=True, tag="aes_siv"):
     secret is destroyed.
     Residual risk: rows of one person join, so bounds are counted over all rows that a pseudonym joins; the
     value's length shows; whoever gets at the key has every value. Of a list each element is masked; how many there
-    are shows, and in which order. What hmac says of lists of
-    identifiers and of domains holds.
+    are shows, and in which order. What hmac says of lists of identifiers and of domains holds.
     Source: ISO/IEC 20889, deterministic encryption; RFC 5297.
 
     >>> AesSiv(domain="person", legal_basis="dpv:LegalObligation").reversible

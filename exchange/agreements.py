@@ -154,7 +154,7 @@ def open_(tx: Tx, hall: Hall, request: records.Request, document: Envelope, acto
     )
     tx.insert(record)
     detail = {"request": request.name, "digest": record.digest, "standing": standing, "notAfter": drafted.not_after}
-    _note(tx, hall, "agreement.drafted", record, actor, detail)
+    note(tx, hall, "agreement.drafted", record, actor, detail)
     return record
 
 
@@ -192,7 +192,7 @@ def sign(hall: Hall, principal: Principal, call: Call | None, name: str, stateme
             law.verify_bundle(_papers(tx, changed), hall.trust(), at=now)
         changed = tx.replace(changed, expected_version=record.version)
         event = "agreement.activated" if last else "agreement.signed"
-        _note(tx, hall, event, changed, principal.name, {"digest": record.digest, "party": principal.party})
+        note(tx, hall, event, changed, principal.name, {"digest": record.digest, "party": principal.party})
         tx.remember(call, name)
         return changed
 
@@ -229,7 +229,7 @@ def suspend(
         )
         changed = tx.replace(changed, expected_version=record.version)
         detail = {"reason": why, "until": instants.rfc3339(until), "by": side}
-        _note(tx, hall, "agreement.suspended", changed, principal.name, detail)
+        note(tx, hall, "agreement.suspended", changed, principal.name, detail)
         tx.remember(call, name)
         return changed
 
@@ -251,7 +251,7 @@ def resume(hall: Hall, principal: Principal, call: Call | None, name: str, *, re
         mediated = current.mediated if side == record.provider else current.mediated - _unused(current, now)
         changed = replace(current, state=state, mediated=mediated, updated=now, **_AT_LARGE)
         changed = tx.replace(changed, expected_version=record.version)
-        _note(tx, hall, "agreement.resumed", changed, principal.name, {"reason": why, "by": side})
+        note(tx, hall, "agreement.resumed", changed, principal.name, {"reason": why, "by": side})
         tx.remember(call, name)
         return changed
 
@@ -281,7 +281,7 @@ def terminate(
             updated=now,
         )
         changed = tx.replace(changed, expected_version=record.version)
-        _note(tx, hall, "agreement.terminated", changed, principal.name, {"reason": why, "by": principal.party})
+        note(tx, hall, "agreement.terminated", changed, principal.name, {"reason": why, "by": principal.party})
         tx.remember(call, name)
         return changed
 
@@ -338,7 +338,8 @@ def _open(tx: Tx, hall: Hall, principal: Principal, name: str, etag: str) -> tup
     return record, as_of(record, now), now
 
 
-def _note(tx: Tx, hall: Hall, event: str, record: Agreement, actor: str, detail: Mapping[str, object]) -> None:
+def note(tx: Tx, hall: Hall, event: str, record: Agreement, actor: str, detail: Mapping[str, object]) -> None:
+    """The ledger's entry of what became of an agreement."""
     parties = (record.provider, record.consumer)
     ledger.append(tx, hall, event=event, resource=record.name, parties=parties, actor=actor, detail=detail)
 

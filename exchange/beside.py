@@ -13,7 +13,7 @@ from contracts import agreement as law
 from contracts import instants, lifecycle, model, requesting
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
-from exchange import agreements, ledger, papers, records
+from exchange import agreements, papers, records
 from exchange.hall import Hall
 from exchange.records import Agreement, Transfer
 from exchange.store import Tx
@@ -87,13 +87,6 @@ def _exists(holder: Agreement, kept: str, remedy: str) -> SluicegateError:
 
 
 def _expired(tx: Tx, hall: Hall, holder: Agreement, current: Agreement, now: int) -> None:
-    ledger.append(
-        tx,
-        hall,
-        event="agreement.expired",
-        resource=holder.name,
-        parties=(holder.provider, holder.consumer),
-        actor="exchange",
-        detail={"notAfter": instants.rfc3339(holder.not_after)},
-    )
+    detail = {"notAfter": instants.rfc3339(holder.not_after)}
+    agreements.note(tx, hall, "agreement.expired", holder, "exchange", detail)
     tx.replace(replace(current, updated=now), expected_version=holder.version)

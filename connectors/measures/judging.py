@@ -20,7 +20,6 @@ import polars as pl
 from connectors.identifiers.residual import Finding, Inspector
 from connectors.keys import passing_secrets
 from connectors.masks.lists import LISTS, elements
-from connectors.masks.masking import masked
 from connectors.measures import effectiveness, privacy, small
 from connectors.measures.missed import too_risky
 from connectors.measures.origin import Origin
@@ -107,10 +106,8 @@ def judge(
         with explaining(source, plan.read), spools.room("judgement"):
             if places is not None:
                 hashed = privacy.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
-            elif plan.suppress_small is not None:
-                hashed = small.with_classes(frame, plan, secrets, key)
             else:
-                hashed = masked(frame, plan, secrets)
+                hashed = small.with_classes(frame, plan, secrets, key)
             making.deal(hashed, rows, key, (look,), source=source.name)
         making.check_some(rows.count, source.name)
         told = _Told(forms.unlike, inspector.findings)

@@ -29,12 +29,14 @@ _PLACES = Layout(
 
 
 def with_classes(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, key: ReleaseKey) -> pl.LazyFrame:
-    """The outgoing columns of a plan, and behind them each row's number and the keyed hash of its class."""
-    fields = () if plan.suppress_small is None else plan.suppress_small.fields
+    """The outgoing columns of a plan about no person. Where it leaves small classes out, behind them each row's number
+    and the keyed hash of its class."""
+    if plan.suppress_small is None:
+        return masked(frame, plan, secrets)
     numbered = frame.with_row_index(_PLACES.entity)
     each = pl.col(_PLACES.entity).cast(pl.UInt64)
     out = masked(numbered, plan, secrets, beside=[each])
-    return out.with_columns(privacy.tuple_hash(fields, key).alias(_PLACES.row))
+    return out.with_columns(privacy.tuple_hash(plan.suppress_small.fields, key).alias(_PLACES.row))
 
 
 def measured(small: SuppressSmall, rows: Rows, *, exact: bool) -> Verdict:

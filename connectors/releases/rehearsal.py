@@ -13,7 +13,6 @@ import polars as pl
 from connectors.digest import ContentDigest
 from connectors.identifiers.residual import Finding, Inspector
 from connectors.keys import passing_secrets
-from connectors.masks.masking import masked
 from connectors.measures import privacy, small, spread
 from connectors.measures.effectiveness import mean
 from connectors.measures.loss import Losses
@@ -133,10 +132,8 @@ def _spool(
 ) -> None:
     secrets, (inspector, losses) = passing_secrets(entropy), watching
     scoped = drawn(source.scan(plan.read), plan, secrets)
-    if places is None and plan.suppress_small is not None:
+    if places is None:
         frame = small.with_classes(scoped, plan, secrets, key)
-    elif places is None:
-        frame = masked(scoped, plan, secrets)
     else:
         quasi = plan.quasi_identifiers
         others = {_without(name): [other for other in quasi if other != name] for name in quasi}

@@ -211,12 +211,7 @@ class _Work:
     def things(self) -> Release:
         """Data about no person that is to leave in keyed order, without its small classes if the plan says so."""
         few = self.plan.suppress_small
-        scoped = self._scoped()
-        frame = (
-            masked(scoped, self.plan, self._masks)
-            if few is None
-            else small.with_classes(scoped, self.plan, self._masks, self._key)
-        )
+        frame = small.with_classes(self._scoped(), self.plan, self._masks, self._key)
         with self._spooled(frame) as rows:
             verdict = Verdict(rows.count, alive=[None] * rows.batch_count)
             if few is not None:
