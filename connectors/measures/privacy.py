@@ -183,6 +183,13 @@ def tuple_hash(fields: Iterable[str], key: ReleaseKey, stand_ins: Mapping[str, s
     return whole.hash(key.number("tuple", "whole"))
 
 
+def alike(plan: Plan) -> list[str]:
+    """The fields that rows of one class leave with alike: not those that chance went into, whose classes are of what
+    they were before."""
+    quasi = (field for field in plan.fields if field.name in plan.quasi_identifiers)
+    return [field.name for field in quasi if not field.technique.randomised]
+
+
 def _hash(expr: pl.Expr, seed: int) -> pl.Expr:
     """Keyed hash that leaves nulls null."""
     return pl.when(expr.is_not_null()).then(expr.hash(seed % 2**64))

@@ -33,7 +33,7 @@ from connectors.measures.loss import Losses
 from connectors.measures.population import KNOWN, Population, known_by, persons
 from connectors.measures.privacy import Measure, Verdict
 from connectors.releases.rehearsal import ColumnEffect, DryRun, dry_run
-from connectors.sent.digests import PERSON, SentDigests
+from connectors.sent.digests import CLASS, PERSON, SentDigests
 from connectors.sent.gains import Earlier, Gains
 from connectors.sent.records import SentRecord
 from connectors.sources.base import Source, explaining
@@ -41,6 +41,7 @@ from connectors.spooling import making
 from connectors.spooling import spool as spools
 from connectors.spooling.making import PartFile
 from connectors.spooling.order import ReleaseKey
+from connectors.spooling.packing import Alike
 from connectors.spooling.scope import drawn
 from contracts.certificate import figure
 from contracts.dtypes import Schema
@@ -236,7 +237,8 @@ class _Work:
             person=PERSON if digests else None,
             tuples=self._looked_up_by(),
         )
-        with self._spooled(frame, losses=losses, digests=digests) as rows:
+        alike = Alike(places.row, [*privacy.alike(self.plan), *((CLASS,) if digests else ())])
+        with self._spooled(frame, losses=losses, digests=digests, alike=alike) as rows:
             gains = self._gains(digests, rows)
             verdict = self._measured(rows, places, key, gains)
             opening = privacy.opening(verdict, key.secret("classes"))
@@ -265,14 +267,19 @@ class _Work:
 
     @contextmanager
     def _spooled(
-        self, frame: pl.LazyFrame, *, losses: Losses | None = None, digests: SentDigests | None = None
+        self,
+        frame: pl.LazyFrame,
+        *,
+        losses: Losses | None = None,
+        digests: SentDigests | None = None,
+        alike: Alike | None = None,
     ) -> Iterator[spools.Rows]:
         """The masked rows, once, looked through. Raises RESIDUAL_IDENTIFIERS, and DATA_INVALID for no row."""
         making.check_schema(frame, making.wire_schema(self.plan), source=self.source.name)
         inspector = Inspector(self.plan)
         looks = [inspector.inspect, losses.look] if losses else [inspector.inspect]
         beside = digests.columns if digests else ()
-        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=beside)
+        rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=beside, alike=alike)
         try:
             with spools.room(self.release_id):
                 making.deal(

@@ -10,7 +10,7 @@ kept. So whoever has digests without the key learns how many rows, classes and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,14 +18,13 @@ import msgspec
 import polars as pl
 import polars_hash as plh
 import pyarrow as pa
-import pyarrow.compute as pc
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from connectors.keys import hkdf_expand
 from connectors.masks import masking
 from connectors.masks.values import key_bytes
 from connectors.measures.privacy import Layout
-from connectors.spooling.packing import Codes
+from connectors.spooling.packing import Few, with_columns
 from contracts import canonical
 from contracts.plan import Plan, PlannedField
 
@@ -156,7 +155,7 @@ class Adding:
 
     def __init__(self, digests: SentDigests) -> None:
         self._digests = digests
-        self._classes, self._contents = _Few(), _Few()
+        self._classes, self._contents = Few(), Few()
 
     def added(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The batch with every digest."""
@@ -169,7 +168,7 @@ class Adding:
                 values = batch.get_column(name)
                 sealed = mine._seal(name).of(_rows(batch, (name,)))
                 seals.append(sealed.set(values.is_null(), None).alias(column))
-        return batch.drop(PERSON, *mine._standing.values()).with_columns(seals)
+        return with_columns(batch, seals, without=(PERSON, *mine._standing.values()))
 
     def _class_of(self, batch: pl.DataFrame) -> pl.Series:
         """Rows of one class have one hash already."""
@@ -200,28 +199,6 @@ class Adding:
         hashes = batch.select(pl.struct(names).hash() if names else pl.repeat(0, pl.len(), dtype=pl.UInt64)).to_series()
         found = self._contents.of(hashes, batch, halves)
         return seal.sealed(halves(batch) if found is None else found, beside=(classes, entity))
-
-
-class _Few:
-    """What is computed of few different rows, computed once for each."""
-
-    def __init__(self) -> None:
-        self._codes = Codes()
-        self._known: list[pl.DataFrame] = []
-
-    def of(
-        self, hashes: pl.Series, batch: pl.DataFrame, computed: Callable[[pl.DataFrame], pl.DataFrame]
-    ) -> pl.DataFrame | None:
-        """For each row of the batch, told from others by its hash; None where there are too many."""
-        arrow = hashes.to_arrow()
-        codes = self._codes.of(arrow)
-        if codes is None:
-            return None
-        met = sum(table.height for table in self._known)
-        if new := len(self._codes.values) - met:
-            first = pc.index_in(self._codes.values.slice(met, new), value_set=arrow)
-            self._known.append(computed(batch[cast(pl.Series, pl.from_arrow(first))]))
-        return pl.concat(self._known, rechunk=True)[cast(pl.Series, pl.from_arrow(codes))]
 
 
 class _Seal:

@@ -19,6 +19,7 @@ from connectors.digest import ContentDigest, arrow_type
 from connectors.sources.base import reading
 from connectors.spooling import order
 from connectors.spooling.order import ReleaseKey
+from connectors.spooling.packing import arrow, with_columns
 from connectors.spooling.spool import Rows, create, room
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
@@ -66,15 +67,18 @@ def deal(
     columns `unkept` are there to be looked at alone."""
     stream = key.stream("buckets")
 
-    def ready(batch: pl.DataFrame) -> pa.RecordBatch:
+    def looked(batch: pl.DataFrame) -> pl.DataFrame:
         for look in looks:
             look(batch)
-        return _arrow(change(batch.drop(unkept))).combine_chunks().to_batches()[0]
+        return with_columns(batch, (), without=unkept)
+
+    def changed(batch: pl.DataFrame) -> pa.RecordBatch:
+        return arrow(rows.folded(change(batch)))
 
     def keep(batch: pa.RecordBatch) -> None:
         rows.add(batch, *order.deal(stream, batch.num_rows))
 
-    _each(frame, ready, keep, source=source)
+    _each(frame, looked, changed, keep, source=source)
     rows.seal()
 
 
@@ -114,11 +118,6 @@ def batches(frame: pl.LazyFrame, *, source: str) -> Iterator[pl.DataFrame]:
             return
         if batch.height:
             yield batch
-
-
-def _arrow(batch: pl.DataFrame) -> pa.Table:
-    """A batch in Arrow's oldest layout: newer ones ship whole original strings behind slices."""
-    return batch.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def shares(rows: Rows, part_bytes: int) -> list[tuple[int, int]]:
@@ -185,7 +184,7 @@ class Cutter:
         if (mask := self._mask(first, last)) is not None:
             indexes = indexes.filter(mask.gather(indexes))
         mixed = held.take(indexes.to_arrow())
-        leaving = [self._rows.unpacked(field.name, mixed.column(field.name), field.type) for field in self._schema]
+        leaving = [self._rows.plain(mixed, field.name, field.type) for field in self._schema]
         return pa.RecordBatch.from_arrays(leaving, schema=self._schema)
 
     def _mask(self, first: int, last: int) -> pl.Series | None:
@@ -234,15 +233,15 @@ class Streamer:
 
     def _take(self, batch: pl.DataFrame) -> None:
         self._look(batch)
-        arrow = _arrow(batch).cast(self._schema)
+        whole = arrow(batch).cast(self._schema)
         with room(self._folder.name):
             if self._writer is None:
                 self._file = _file(self._folder / part_name(len(self._parts)))
                 self._writer = pa.ipc.new_file(self._file, self._schema)
                 self._bytes = 0
-            self._digest.update(len(self._parts), arrow)
-            self._writer.write_table(arrow, max_chunksize=WIRE_ROWS)
-            self._bytes += arrow.nbytes
+            self._digest.update(len(self._parts), whole)
+            self._writer.write_table(pa.Table.from_batches([whole]), max_chunksize=WIRE_ROWS)
+            self._bytes += whole.nbytes
             if self._bytes >= self._part_bytes:
                 self._end_part()
 

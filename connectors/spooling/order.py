@@ -78,7 +78,7 @@ def shuffled(stream: Keystream, rows: int) -> pl.Series:
     """
     drawn = cast(pl.Series, pl.from_arrow(stream.column(rows, pa.uint64())))
     room = 1 << max(1, rows).bit_length()
-    return (drawn - drawn % room + pl.int_range(rows, dtype=pl.UInt64, eager=True)).sort() % room
+    return (drawn - drawn % room + pl.int_range(rows, dtype=pl.UInt64, eager=True)).sort(multithreaded=False) % room
 
 
 def _running(counts: list[int]) -> Iterator[int]:

@@ -8,7 +8,8 @@ for gathering strings costs four times what gathering those does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
@@ -50,6 +51,75 @@ class Codes:
         return codes
 
 
+class Few:
+    """What is computed of few different rows, computed once for each."""
+
+    def __init__(self) -> None:
+        self._codes = Codes()
+        self._known: list[pl.DataFrame] = []
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """What was computed, by code."""
+        return pl.concat(self._known, rechunk=True) if self._known else pl.DataFrame()
+
+    def codes(
+        self, hashes: pl.Series, batch: pl.DataFrame, computed: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> pa.Array | None:
+        """The code of each row of the batch, told from others by its hash; None where there are too many."""
+        arrow = hashes.to_arrow()
+        codes = self._codes.of(arrow)
+        if codes is None:
+            return None
+        met = sum(table.height for table in self._known)
+        if new := len(self._codes.values) - met:
+            fresh = pc.indices_nonzero(pc.greater_equal(codes, met))  # few, but in the first batch
+            first = pc.index_in(pa.array(range(met, met + new), codes.type), value_set=codes.take(fresh))
+            self._known.append(computed(batch[cast(pl.Series, pl.from_arrow(fresh.take(first)))]))
+        return codes
+
+    def of(
+        self, hashes: pl.Series, batch: pl.DataFrame, computed: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> pl.DataFrame | None:
+        """What is computed of each row of the batch; None where there are too many different ones."""
+        codes = self.codes(hashes, batch, computed)
+        return None if codes is None else self.table[cast(pl.Series, pl.from_arrow(codes))]
+
+
+class Alike:
+    """Columns that rows of one class have alike. `label` names the column of the classes' hashes: rows with the same
+    one have the same values in `columns`."""
+
+    CODE = "#alike"  # the column that stands in for all of them
+
+    def __init__(self, label: str, columns: Sequence[str]) -> None:
+        self._label, self._columns = label, tuple(columns)
+        self._classes = Few()
+
+    def folded(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """The batch with a code of its class in place of what is alike in it; as it is, from the batch on with which
+        there are too many classes."""
+        # Of floats, equal ones may differ in their bits.
+        columns = [self._label, *(name for name in self._columns if not _inexact(batch.schema[name]))]
+        codes = self._classes.codes(batch.get_column(self._label), batch, lambda rows: rows.select(columns))
+        if codes is None:
+            return batch
+        code = cast(pl.Series, pl.from_arrow(codes.cast(_CODE))).alias(self.CODE)
+        return with_columns(batch, [code], without=columns)
+
+    @property
+    def table(self) -> pa.RecordBatch:
+        """What is alike, by code. For when no more batches come."""
+        return arrow(self._classes.table)
+
+    def size(self, codes: pa.Array, without: Collection[str]) -> int:
+        """Bytes of the values that these codes stand for, some columns left out."""
+        table = self._classes.table
+        widths = [_width(name, kind) for name, kind in table.schema.items() if name not in without]
+        each = table.select(pl.sum_horizontal(pl.repeat(0, pl.len()), *widths)).to_series()
+        return int(each.gather(cast(pl.Series, pl.from_arrow(codes))).sum())
+
+
 class Packer:
     """Packs the batches of one release, and unpacks what came of them. For one thread, until all are packed."""
 
@@ -65,16 +135,11 @@ class Packer:
 
     def unpacked(self, name: str, values: pa.Array, kind: pa.DataType | None = None) -> pa.Array:
         """Values of a column as they came, or brought to a type of their kind."""
-        kind = kind or self._types[name]
-        if values.type == _CODE != self._types[name]:
+        came = self._types.get(name, values.type)
+        kind = kind or came
+        if values.type == _CODE != came:
             return self._codes[name].values.cast(kind).take(values)
         return _texts(values).cast(kind)
-
-    def joined(self, name: str, pieces: Sequence[pa.Array]) -> pa.Array:
-        """Pieces of one column as one array: still packed, if all of them are packed alike."""
-        if len({piece.type for piece in pieces}) > 1:
-            pieces = [self.unpacked(name, piece) for piece in pieces]
-        return pa.concat_arrays(pieces)
 
     def _column(self, name: str, values: pa.Array) -> pa.Array:
         self._types[name] = values.type
@@ -85,6 +150,27 @@ class Packer:
         if pa.types.is_large_string(values.type) and not values.null_count:
             return _fixed(values)
         return values
+
+
+def with_columns(batch: pl.DataFrame, new: Sequence[pl.Series], *, without: Collection[str] = ()) -> pl.DataFrame:
+    """The batch with some columns more and some less; a query on it would cost more than what is done to it."""
+    return pl.DataFrame([*(column for column in batch.iter_columns() if column.name not in without), *new])
+
+
+def arrow(batch: pl.DataFrame) -> pa.RecordBatch:
+    """In Arrow's oldest layout, in one piece: newer ones ship whole original strings behind slices."""
+    table = batch.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+
+
+def _width(name: str, kind: pl.DataType) -> pl.Expr:
+    if kind == pl.String:
+        return pl.col(name).str.len_bytes().fill_null(0).cast(pl.Int64)
+    return pl.lit(pl.Series([], dtype=kind).to_arrow().type.bit_width // 8, dtype=pl.Int64)
+
+
+def _inexact(kind: pl.DataType) -> bool:
+    return kind.is_float() or kind.is_nested() or kind == pl.Binary
 
 
 def _codable(kind: pa.DataType) -> bool:

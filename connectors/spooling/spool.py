@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.spooling.packing import Packer
+from connectors.spooling.packing import Alike, Packer
 from contracts.errors import Reason, SluicegateError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -87,10 +87,13 @@ class Rows:
     that all goes to one file. `close` lets go of both.
     """
 
-    def __init__(self, path: Path, *, memory_limit: int, beside: Sequence[str] = ()) -> None:
-        """`beside` are columns that have no part in `size`, by which parts are cut."""
+    def __init__(
+        self, path: Path, *, memory_limit: int, beside: Sequence[str] = (), alike: Alike | None = None
+    ) -> None:
+        """`beside` are columns that have no part in `size`, by which parts are cut; batches are `alike.folded`."""
         self._path, self._limit, self._beside = path, memory_limit, beside
-        self._packer = Packer()
+        self._packer, self._alike = Packer(), alike
+        self._classes = pa.record_batch({})
         self._held: list[pa.RecordBatch | _Written] = []
         self._bounds: list[Sequence[int]] = []
         self._handle: int | None = None
@@ -103,6 +106,10 @@ class Rows:
         """How many batches came."""
         return len(self._bounds)
 
+    def folded(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """A batch as it is to be added: what rows of one class have alike stands in the classes alone."""
+        return batch if self._alike is None else self._alike.folded(batch)
+
     def add(self, batch: pa.RecordBatch, order: pa.Array, bounds: Sequence[int]) -> None:
         """Take in a batch, its rows put into `order`; `bounds` is where each bucket begins then."""
         kept = self._packer.packed(batch).take(order)
@@ -110,8 +117,10 @@ class Rows:
         self.size += sum(
             _length(values)
             for name, values in zip(batch.schema.names, batch.columns, strict=True)
-            if name not in self._beside
+            if name not in (*self._beside, Alike.CODE)
         )
+        if self._alike is not None and Alike.CODE in batch.schema.names:
+            self.size += self._alike.size(batch.column(Alike.CODE), self._beside)
         self.count += kept.num_rows
         self._memory += kept.nbytes
         if self._handle is None and self._memory > self._limit:
@@ -122,6 +131,8 @@ class Rows:
 
     def seal(self) -> None:
         """No more rows come."""
+        if self._alike is not None:
+            self._classes = self._alike.table
         if self._handle is not None:
             self._path.unlink()  # the open file holds it: a crash leaves nothing
 
@@ -130,11 +141,11 @@ class Rows:
         for batch in self._held:
             with room(self._path.parent.name):
                 taken = _run(batch, columns, 0, batch.num_rows)
-            plain = [self._packer.unpacked(name, taken.column(name)) for name in columns]
+            plain = [self.plain(taken, name) for name in columns]
             yield pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_arrays(plain, names=list(columns))))
 
     def buckets(self, first: int, last: int, columns: Sequence[str]) -> pa.RecordBatch:
-        """The rows of buckets first..last-1, still packed, in one piece."""
+        """The rows of buckets first..last-1 in one piece, still packed: `plain` tells what is in the columns."""
         runs = [
             _run(batch, columns, bounds[first], bounds[last])
             for batch, bounds in zip(self._held, self._bounds, strict=True)
@@ -142,12 +153,21 @@ class Rows:
         filled = [run for run in runs if run.num_rows] or runs[:1]
         if all(run.schema == filled[0].schema for run in filled):
             return pa.concat_batches(filled)
-        whole = [self._packer.joined(name, [run.column(name) for run in filled]) for name in columns]
-        return pa.RecordBatch.from_arrays(whole, names=list(columns))
+        same = all(run.schema.names == filled[0].schema.names for run in filled)
+        names = filled[0].schema.names if same else columns
+        return pa.record_batch([self._joined(filled, name) for name in names], names=list(names))
 
-    def unpacked(self, name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
-        """Values of a column of `buckets`, in the type that they leave in."""
-        return self._packer.unpacked(name, values, kind)
+    def _joined(self, runs: Sequence[pa.RecordBatch], name: str) -> pa.Array:
+        """One column of them, still packed if all of them are packed alike."""
+        alike = len({run.schema.field(name).type if name in run.schema.names else None for run in runs}) == 1
+        return pa.concat_arrays([run.column(name) if alike else self.plain(run, name) for run in runs])
+
+    def plain(self, rows: pa.RecordBatch, name: str, kind: pa.DataType | None = None) -> pa.Array:
+        """A column of some rows of `buckets` as it came, or brought to a type of its kind."""
+        if name in rows.schema.names:
+            return self._packer.unpacked(name, rows.column(name), kind)
+        values = self._classes.column(name)
+        return values.cast(kind or values.type).take(rows.column(Alike.CODE))
 
     def positions(self, first: int, last: int) -> list[tuple[int, int, int]]:
         """Where the rows of those buckets lie: (batch, from, to)."""
@@ -168,10 +188,17 @@ class Rows:
 
 
 def _run(batch: pa.RecordBatch | _Written, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
-    """Rows begin..end-1 of some columns."""
+    """Rows begin..end-1 of some columns, or of the code that stands in for them."""
+    held = [name for name in columns if name in _names(batch)]
+    if len(held) < len(columns):
+        held.append(Alike.CODE)
     if isinstance(batch, _Written):
-        return batch.read(columns, begin, end)
-    return batch.select(columns).slice(begin, end - begin)
+        return batch.read(held, begin, end)
+    return batch.select(held).slice(begin, end - begin)
+
+
+def _names(batch: pa.RecordBatch | _Written) -> Collection[str]:
+    return batch.names if isinstance(batch, _Written) else batch.schema.names
 
 
 def _length(values: pa.Array) -> int:
@@ -192,6 +219,11 @@ class _Written:
         self._columns = {
             name: _Column(handle, values) for name, values in zip(batch.schema.names, batch.columns, strict=True)
         }
+
+    @property
+    def names(self) -> Collection[str]:
+        """Its columns."""
+        return self._columns
 
     def read(self, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
         """Rows begin..end-1 of some columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.spooling import order
+from connectors.spooling import order, packing
 from connectors.spooling.order import ReleaseKey
+from connectors.spooling.packing import Alike, arrow
 from connectors.spooling.spool import Rows
 from contracts.errors import Reason, SluicegateError
 
@@ -63,7 +65,7 @@ def spooled(path: Path, batches: list[pa.RecordBatch], limit: int) -> Rows:
 def plain(rows: Rows, first: int, last: int) -> pa.RecordBatch:
     held = rows.buckets(first, last, NAMES)
     kinds = {name: kind for name, (kind, _) in COLUMNS.items()}
-    return pa.record_batch({name: rows.unpacked(name, held.column(name), kinds[name]) for name in NAMES})
+    return pa.record_batch({name: rows.plain(held, name, kinds[name]) for name in NAMES})
 
 
 @settings(deadline=None, max_examples=60)
@@ -100,7 +102,7 @@ def test_few_values_are_kept_as_codes_and_many_as_they_are(tmp_path: Path) -> No
         rows.seal()
         assert [frame["n"].to_list() for frame in rows.batches(["n"])] == batches
         held = rows.buckets(0, 1, ["n"])
-        whole = rows.unpacked("n", held.column("n"), pa.string())
+        whole = rows.plain(held, "n", pa.string())
         assert whole.type == pa.string()
         assert whole.to_pylist() == [value for batch in batches for value in batch]
         rows.close()
@@ -114,6 +116,55 @@ def test_codes_take_two_bytes_a_value(tmp_path: Path) -> None:
     held = rows.buckets(0, 1, ["text", "n"])
     assert held.schema.types == [pa.uint16(), pa.uint16()]
     assert rows.size == 2 * 128 * (11 + 8)
+    rows.close()
+
+
+CLASSES = pl.DataFrame(
+    {
+        "class": pl.Series([2**64 - 1, 7, 0, 2**40], dtype=pl.UInt64),
+        "town": ["east", None, "", "王家镇"],
+        "share": [0.5, None, -0.0, 1.5],
+        "day": [date(2025, 1, 1), None, date(1900, 1, 1), date(2100, 1, 1)],
+        "sealed": pl.Series([1, 2, 3, 4], dtype=pl.UInt64),
+    }
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    met=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=30), min_size=1, max_size=4),
+    most=st.integers(1, 4),
+    limit=st.sampled_from([2**30, 0]),
+)
+def test_what_is_alike_in_a_class_is_kept_once(
+    tmp_path_factory: pytest.TempPathFactory, met: list[list[int]], most: int, limit: int
+) -> None:
+    """And comes back row by row, also where the classes become too many midway."""
+    batches = [CLASSES[classes].with_columns(row=pl.int_range(len(classes))) for classes in met]
+    rows = Rows(
+        tmp_path_factory.mktemp("spool") / "rows",
+        memory_limit=limit,
+        beside=["sealed"],
+        alike=Alike("class", ["town", "share", "day", "sealed"]),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_FEW", 0)
+        patch.setattr(packing, "_MOST", most)
+        for batch in batches:
+            rows.add(arrow(rows.folded(batch)), pa.array(range(batch.height), pa.uint64()), [0, batch.height])
+    rows.seal()
+    columns = list(reversed(batches[0].columns))
+    for batch, found in zip(batches, rows.batches(columns), strict=True):
+        assert found.equals(batch.select(columns))
+    held = rows.buckets(0, 1, columns)
+    whole = pl.DataFrame({name: pl.Series(rows.plain(held, name)) for name in columns})
+    assert whole.equals(pl.concat(batches).select(columns))
+    once = len({*itertools.chain(*met)}) <= most
+    assert (Alike.CODE in held.schema.names) == once
+    assert ("town" in held.schema.names) == (not once)
+    assert "share" in held.schema.names  # equal floats may differ in their bits
+    texts = pl.concat(batches)["town"].str.len_bytes().sum()
+    assert rows.size == texts + whole.height * (8 + 8 + 4 + 8)
     rows.close()
 
 
