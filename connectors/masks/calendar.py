@@ -1,59 +1,78 @@
-"""Functions of dates, found in a table of days where those of a column lie within a few hundred years.
+"""Functions of dates, found in tables: the calendar repeats itself every 400 years, days of the week included.
 
-A day's month or quarter takes a division by a cycle of 400 years and several more; finding it takes one
-subtraction.
+A day's month or quarter takes a division by those 400 years and several more; finding it takes the one. Every
+function is a native expression that looks at one date at a time, and of null it is null. `days` are numbers of days
+since 1970, of 32 bits; they are named as seldom as can be, for the engine makes again what it meets beside a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from functools import cache
+from typing import cast
 
 import polars as pl
 
-_MOST = 1 << 17  # days of a table: 359 years
+_DAYS, _MONTHS, _YEARS = 146_097, 4_800, 400  # of one round of the calendar
 
 
-def by_day(days: pl.Expr, of: Callable[[pl.Expr], pl.Expr], kind: pl.DataType) -> pl.Expr:
-    """`of` dates, of that type; it looks at one date at a time, and of null it is null. `days` are numbers of days
-    since 1970, of 32 bits."""
-    return days.map_batches(_Days(of, kind), return_dtype=kind, is_elementwise=True)
+def part(days: pl.Expr, name: str) -> pl.Expr:
+    """The year, quarter, month, week, day or weekday."""
+    found = _found(days, _parts(name))
+    return found + days // _DAYS * _YEARS if name == "year" else found
 
 
-class _Days:
-    """What a function makes of days, batch by batch: the table of all that came so far lives with the expression."""
+def start(days: pl.Expr, unit: str) -> pl.Expr:
+    """The first day of the unit that they are in, a date; units as the engine writes them."""
+    return (days - _found(days, _gone(unit))).cast(pl.Date)
 
-    __slots__ = ("_kind", "_known", "_of")
 
-    def __init__(self, of: Callable[[pl.Expr], pl.Expr], kind: pl.DataType) -> None:
-        self._of, self._kind = of, kind
-        self._known: tuple[int, int, pl.Series] | None = None  # first and last day, replaced as one
+def class_start(days: pl.Expr, months: int, origin: int) -> pl.Expr:
+    """The first day of the class of so many months that they are in, a date. One class begins so many months
+    after January 1970."""
+    if _MONTHS % months == 0:
+        return (days - _found(days, _gone_of_class(months, origin % months))).cast(pl.Date)
+    month = _found(days, _month()) + days // _DAYS * _MONTHS
+    first = (month - origin) // months * months + origin
+    return (_found(first, _first_day()) + first // _MONTHS * _DAYS).cast(pl.Date)
 
-    def __call__(self, values: pl.Series) -> pl.Series:
-        """Of every day, in their order."""
-        if values.null_count() == len(values):
-            return pl.repeat(None, len(values), dtype=self._kind, eager=True)
-        table = self._table(cast(Any, values.min()), cast(Any, values.max()))
-        if table is None:
-            return self._made(values)
-        first, made = table
-        at = values - first
-        # Of whole numbers without sign, places need no looking at.
-        return made.gather(at) if at.null_count() else made[at.cast(pl.UInt32)].alias(values.name)
 
-    def _table(self, first: int, last: int) -> tuple[int, pl.Series] | None:
-        """A table that has these days, and its first; None where they lie too far apart."""
-        known = self._known
-        if known is not None and known[0] <= first and last <= known[1]:
-            return known[0], known[2]
-        if known is not None:
-            first, last = min(first, known[0]), max(last, known[1])
-        if last - first >= _MOST:
-            return None
-        made = self._made(pl.int_range(first, last + 1, dtype=pl.Int32, eager=True))
-        self._known = (first, last, made)
-        return first, made
+def _found(number: pl.Expr, table: pl.Series) -> pl.Expr:
+    """What the table of one round says of a number."""
+    size = len(table)
+    earlier = -(-(2**31) // size) * size  # so many rounds earlier that no number is negative
+    place = (number.reinterpret(signed=False) + pl.lit(earlier, pl.UInt32)) % pl.lit(size, pl.UInt32)
+    return pl.lit(table).gather(place)
 
-    def _made(self, days: pl.Series) -> pl.Series:
-        made = days.cast(pl.Date).alias("day").to_frame().select(self._of(pl.col("day")))
-        return made.to_series().cast(self._kind)
+
+_DAY = pl.int_range(_DAYS, dtype=pl.Int32).cast(pl.Date)
+_MONTH = (_DAY.dt.year() - 1970) * 12 + _DAY.dt.month() - 1
+
+
+@cache
+def _parts(name: str) -> pl.Series:
+    return _table(cast(pl.Expr, getattr(_DAY.dt, name)()))
+
+
+@cache
+def _gone(unit: str) -> pl.Series:
+    return _table((_DAY - _DAY.dt.truncate(unit)).dt.total_days().cast(pl.Int32))
+
+
+@cache
+def _month() -> pl.Series:
+    return _table(_MONTH)
+
+
+@cache
+def _first_day() -> pl.Series:
+    return _table(_DAY.cast(pl.Int32).filter(_DAY.dt.day() == 1))
+
+
+@cache
+def _gone_of_class(months: int, origin: int) -> pl.Series:
+    first = _MONTH - (_MONTH - origin) % months
+    return _table((_DAY - pl.date(1970 + first // 12, first % 12 + 1, 1)).dt.total_days().cast(pl.Int32))
+
+
+def _table(of: pl.Expr) -> pl.Series:
+    return pl.select(of).to_series().rechunk()

@@ -75,8 +75,9 @@ def _noisy(rows: pl.Series, field: PlannedField, mask: t.Noise) -> pl.Series:
         step = step if mask.base is None else nearest(step, field.output, exact(mask.base))
         return frame.select(value.cast(pl.Decimal(38, source.scale)) + step).to_series()
     kind: pl.DataType = pl.UInt64() if not source.signed and source.bits == 64 else pl.Int64()
-    steps = added.round().cast(pl.Int64)
-    frame = frame.with_columns((steps if mask.base is None else nearest(steps, INT64, exact(mask.base))).alias("added"))
+    frame = frame.with_columns(added.round().cast(pl.Int64))
+    if mask.base is not None:
+        frame = frame.with_columns(nearest(added, INT64, exact(mask.base)).alias("added"))
     up, down = added.clip(lower_bound=0).cast(kind), (-added.clip(upper_bound=0)).cast(kind)
     frame = frame.with_columns(raised(value.cast(kind), up, source).alias("value"))
     return frame.select(lowered(value.cast(kind), down, source)).to_series()

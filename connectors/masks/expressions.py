@@ -1,7 +1,7 @@
 """Each masking technique as one native Polars expression.
 
-`expression(field, secrets, entity)` is the column as it leaves, with nothing under its nulls. What hides
-and what names a class stands here; numbers in `scales`, places in `places`, chance in
+`expression(field, secrets, entity)` is the column as it leaves; what lies under its nulls is taken away later
+(`values.wire_clean`). What hides and what names a class stands here; numbers in `scales`, places in `places`, chance in
 `chance`, what looks at the whole release in `groups`.
 """
 
@@ -13,8 +13,7 @@ from typing import Any, cast
 import msgspec
 import polars as pl
 
-from connectors.masks import chance, groups, lists, places, reversible, scales
-from connectors.masks.calendar import by_day
+from connectors.masks import calendar, chance, groups, lists, places, reversible, scales
 from connectors.masks.redacting import redact
 from connectors.masks.values import (
     ROW_NUMBER,
@@ -24,7 +23,6 @@ from connectors.masks.values import (
     not_empty,
     polars_type,
     text,
-    wire_clean,
 )
 from contracts import techniques as t
 from contracts.dtypes import STRING, DType
@@ -36,15 +34,13 @@ _UNITS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "1mo
 
 
 def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None = None) -> pl.Expr:
-    """The field as it leaves, under its own name, of exactly its planned type, clean for the wire.
-    `entity` is the column whose distinct values `rare` counts, and whose noise stays the same; without one
+    """The field as it leaves, under its own name, of exactly its planned type. `entity` is the column whose distinct values `rare` counts, and whose noise stays the same; without one
     rows are counted and drawn for."""
     column = pl.col(field.name)
     if field.source.kind in ("string", "list"):
         # Categorical and enum carry every category of the column with them.
         column = column.cast(polars_type(field.source))
-    kind = polars_type(field.output)
-    return wire_clean(_masked(field, column, secrets, entity).cast(kind), kind).alias(field.name)
+    return _masked(field, column, secrets, entity).cast(polars_type(field.output)).alias(field.name)
 
 
 def _masked(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
@@ -170,7 +166,7 @@ def _dates(values: pl.Series, zone: str) -> pl.Series:
 def _truncate(mask: t.Truncate, column: pl.Expr, source: DType) -> pl.Expr:
     wall, unit = _wall(column, source, mask.zone), _UNITS[mask.unit]
     if mask.unit not in ("minute", "hour"):
-        return by_day(_days(wall, source), lambda day: day.dt.truncate(unit), pl.Date())
+        return calendar.start(_days(wall, source), unit)
     zone = cast(str, mask.zone)
     if source.zone is None:
         return wall.dt.truncate(unit).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -182,18 +178,16 @@ def _date_part(mask: t.DatePart, column: pl.Expr, source: DType) -> pl.Expr:
     wall = _wall(column, source, mask.zone)
     if mask.part == "hour":
         return wall.dt.hour()
-
-    def part(day: pl.Expr) -> pl.Expr:
-        return cast(pl.Expr, getattr(day.dt, mask.part)())
-
-    return by_day(_days(wall, source), part, polars_type(mask.produces(source)))
+    return calendar.part(_days(wall, source), mask.part)
 
 
 def _days(wall: pl.Expr, source: DType) -> pl.Expr:
-    """Days since 1970: half the time of a cast to dates."""
+    """Days since 1970: a third of the time of a cast to dates."""
     if source.kind == "date":
         return wall.cast(pl.Int32)
-    return (wall.to_physical() // (86_400 * _PER_SECOND[source.unit])).cast(pl.Int32)
+    days = wall.to_physical() // (86_400 * _PER_SECOND[source.unit])
+    # Of milliseconds alone there are more days than 32 bits hold.
+    return days.cast(pl.Int32, wrap_numerical=source.unit != "ms")
 
 
 def _prefix(mask: t.Prefix, column: pl.Expr, _: DType) -> pl.Expr:

@@ -6,7 +6,6 @@ outside a slice, is among the elements.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import polars as pl
@@ -40,11 +39,6 @@ def made(like: pl.Series, inside: pl.Series) -> pl.Series:
     nulls = like.is_null().rechunk().to_arrow() if like.null_count() else None
     lists = pa.LargeListArray.from_arrays(offsets, texts, mask=nulls)
     return cast(pl.Series, pl.from_arrow(lists)).alias(like.name)
-
-
-def cleaned(lists: pl.Series, clean: Callable[[pl.Series], pl.Series]) -> pl.Series:
-    """The lists with nothing under null lists, and their elements cleaned."""
-    return made(lists, clean(elements(lists)))
 
 
 def rare(column: pl.Expr, entity: pl.Expr | None, least: int, other: str) -> pl.Expr:

@@ -22,22 +22,12 @@ from contracts.plan import Plan, PlannedField
 __all__ = [
     "MaskingSecrets",
     "before_chance",
-    "expressions",
     "masked",
     "normalised",
     "polars_type",
     "self_test",
     "wire_clean",
 ]
-
-
-def expressions(plan: Plan, secrets: MaskingSecrets) -> list[pl.Expr]:
-    """One expression for each field sent, in the plan's order, over the columns of `plan.read` and, where
-    masks draw by row, the row numbers that `masked` adds."""
-    for field in plan.fields:
-        _check_zone(field.technique)
-        _check_pattern(field)
-    return [expression(field, secrets, plan.entity) for field in plan.fields]
 
 
 def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: Iterable[pl.Expr] = ()) -> pl.LazyFrame:
@@ -54,10 +44,14 @@ def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: 
     own = [expr.meta.output_name() for expr in others]
     if clash := set(names) & set(own):
         raise ValueError(f"columns beside the plan's need names of their own, not {sorted(clash)}")
-    masks = expressions(plan, secrets)
+    for field in plan.fields:
+        _check_zone(field.technique)
+        _check_pattern(field)
+    masks = [expression(field, secrets, plan.entity) for field in plan.fields]
     if any(field.technique.draws for field in plan.fields):
         frame = frame.with_row_index(ROW_NUMBER)
-    return frame.with_columns(*masks, *others).select(*names, *own)
+    clean = [wire_clean(pl.col(field.name), polars_type(field.output)) for field in plan.fields]
+    return frame.with_columns(*masks, *others).select(*clean, *own)
 
 
 def _check_zone(mask: t.Technique) -> None:

@@ -7,15 +7,13 @@ below the type's lowest value, that value stands for the class.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, cast
 
 import polars as pl
-import pyarrow.compute as pc
 
-from connectors.masks.calendar import by_day
+from connectors.masks import calendar
 from connectors.masks.values import polars_type
 from contracts import techniques as t
 from contracts.dtypes import DType
@@ -33,37 +31,14 @@ def bucket(mask: t.Bucket, column: pl.Expr, source: DType) -> pl.Expr:
     if source.kind == "float":
         step, start = float(size), float(origin)
         return _steps(column.cast(pl.Float64) - start, step).floor() * step + start
-
-    def exactly(value: pl.Expr) -> pl.Expr:
-        wide, above, _ = _modulo(value, source, size, origin)
-        return lowered(wide, above, source)
-
+    kind = _kind(source, size)
+    value = column.cast(kind)
+    found = _lower(value, kind, size, origin)
     if source.kind != "integer":
-        return exactly(column)
-    step, start = int(size), int(origin) % int(size)
-    return _inside(column, source, step, lambda values: (values - start) // step * step + start, exactly)
-
-
-def _inside(
-    column: pl.Expr,
-    source: DType,
-    margin: int,
-    quick: Callable[[pl.Series], pl.Series],
-    exactly: Callable[[pl.Expr], pl.Expr],
-) -> pl.Expr:
-    """Whole numbers by plain arithmetic where all of a batch lie further from their type's ends than `margin`, which
-    is nearly always; exactly else."""
-    (lowest, highest), kind = _range(source), polars_type(source)
-
-    def found(values: pl.Series) -> pl.Series:
-        low, high = cast(Any, values.min()), cast(Any, values.max())
-        if low is None:
-            return values
-        if low >= lowest + margin and high <= highest - margin:
-            return quick(values)
-        return values.alias("value").to_frame().select(exactly(pl.col("value")).cast(kind)).to_series()
-
-    return column.map_batches(found, return_dtype=kind, is_elementwise=True)
+        return found
+    lowest, _ = _range(source)
+    first = lowest + (int(origin) - lowest) % int(size)  # where the lowest class begins that begins within the type
+    return pl.when(value < pl.lit(first, kind)).then(pl.lit(lowest, kind)).otherwise(found)
 
 
 def _breaks(breaks: tuple[int | float | str, ...], column: pl.Expr, source: DType) -> pl.Expr:
@@ -88,19 +63,23 @@ def _range(source: DType) -> tuple[int, int]:
     return (-(2 ** (source.bits - 1)), 2 ** (source.bits - 1) - 1) if source.signed else (0, 2**source.bits - 1)
 
 
-def _modulo(column: pl.Expr, source: DType, size: Decimal, origin: Decimal) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
-    """The value in a type wide enough, how far it lies above its class's lower bound, and the size.
+def _kind(source: DType, size: Decimal) -> pl.DataType:
+    """A type for the values of a type and for steps of that size."""
+    if source.kind != "integer":
+        return pl.Decimal(38, source.scale)
+    return polars_type(source) if size <= _range(source)[1] else pl.Int64()
 
-    Remainders in Polars are never negative for a positive divisor. The sum of two remainders is less
-    than twice the size, so nothing overflows even at the ends of 64 bits.
-    """
-    kind: pl.DataType = pl.Decimal(38, source.scale)
-    if source.kind == "integer":
-        kind = pl.UInt64() if not source.signed and source.bits == 64 else pl.Int64()
-    value = column.cast(kind)
-    step, shift = pl.lit(size).cast(kind), pl.lit((size - origin % size) % size).cast(kind)
-    above = value % step
-    return value, (above if origin % size == 0 else (above + shift) % step), step
+
+def _lower(value: pl.Expr, kind: pl.DataType, size: Decimal, origin: Decimal) -> pl.Expr:
+    """The lower bound of a value's class. Whole numbers turn over where it lies below their type's lowest: the
+    remainder is right there too, and who asks puts the end in its place."""
+    step, up = pl.lit(size).cast(kind), (size - origin % size) % size
+    # A quotient and a product of whole numbers take a fraction of the time of a remainder.
+    found = value // step * step if kind.is_integer() else value - value % step
+    if not up:
+        return found
+    lower, higher = pl.lit(up).cast(kind), pl.lit(size - up).cast(kind)
+    return pl.when(value - found < higher).then(found - lower).otherwise(found + higher)
 
 
 def lowered(value: pl.Expr, above: pl.Expr, source: DType) -> pl.Expr:
@@ -127,16 +106,19 @@ def raised(value: pl.Expr, by: pl.Expr, source: DType) -> pl.Expr:
 
 def nearest(column: pl.Expr, source: DType, base: Decimal) -> pl.Expr:
     """The nearest multiple of a base, of whole numbers and decimals; the middle goes up."""
-
-    def exactly(value: pl.Expr) -> pl.Expr:
-        wide, above, step = _modulo(value, source, base, Decimal(0))
-        up = step - above
-        return pl.when(above < up).then(lowered(wide, above, source)).otherwise(raised(wide, up, source))
-
+    kind = _kind(source, base)
+    value, step = column.cast(kind), pl.lit(base).cast(kind)
+    above = value - _lower(value, kind, base, Decimal(0))
+    found = value - above + pl.when(above < step - above).then(pl.lit(0).cast(kind)).otherwise(step)
     if source.kind != "integer":
-        return exactly(column)
-    step = int(base)
-    return _inside(column, source, step, lambda values: (values + step // 2) // step * step, exactly)
+        return found
+    (lowest, highest), size = _range(source), int(base)
+    # Beyond these the nearest multiple lies beyond the type.
+    low = max(lowest, -(-lowest // size) * size - size // 2)
+    high = min(highest, highest // size * size + (size - 1) // 2)
+    ends = pl.when(value < pl.lit(low, kind)).then(pl.lit(lowest, kind))
+    ends = ends.when(value > pl.lit(high, kind)).then(pl.lit(highest, kind))
+    return ends.otherwise(found).cast(polars_type(source))
 
 
 def rounded(mask: t.Round, column: pl.Expr, source: DType) -> pl.Expr:
@@ -162,13 +144,9 @@ def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:
     if source.kind == "float":
         scale = 10.0**mask.decimals
         whole = (column.cast(pl.Float64) * scale + 0.5).floor()
-        # The float that is written so: the nearest to the quotient. The engine's own division by a constant is
-        # none, see `_steps`.
-        return whole.map_batches(
-            lambda values: cast(pl.Series, pl.from_arrow(pc.divide(values.to_arrow(), scale))),
-            return_dtype=pl.Float64,
-            is_elementwise=True,
-        )
+        # The float that is written so: the nearest to the quotient. Dividing by a constant gives another, see `_steps`;
+        # dividing by a column does not, and this one is the scale wherever there is a number.
+        return whole / whole.clip(scale, scale)
     return nearest(column, source, Decimal(1).scaleb(-mask.decimals))
 
 
@@ -192,11 +170,5 @@ def _date_bucket(mask: t.Bucket, column: pl.Expr) -> pl.Expr:
         day = column.cast(pl.Int32).cast(pl.Int64)
         start = (origin - dt.date(1970, 1, 1)).days
         return (day - (day - start) % span.count).cast(pl.Int32).cast(pl.Date).clip(_FIRST_DATE)
-    count, start = span.count, origin.year * 12 + origin.month - 1
-
-    def by_months(day: pl.Expr) -> pl.Expr:
-        month = day.dt.year().cast(pl.Int64) * 12 + day.dt.month() - 1
-        first = month - (month - start) % count
-        return pl.date(first // 12, first % 12 + 1, 1).clip(_FIRST_DATE)
-
-    return by_day(column.cast(pl.Int32), by_months, pl.Date())
+    month = (origin.year - 1970) * 12 + origin.month - 1
+    return calendar.class_start(column.cast(pl.Int32), span.count, month).clip(_FIRST_DATE)

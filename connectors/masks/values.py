@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import polars as pl
 import polars_hash as plh
 
-from connectors.masks.lists import LISTS, cleaned
+from connectors.masks.lists import ELEMENT, LISTS, each
 from contracts.dtypes import DType
 from contracts.errors import Reason, SluicegateError
 
@@ -85,23 +85,17 @@ def not_empty(values: pl.Series) -> pl.Series:
     return values.set(empty, None) if empty.any() else values
 
 
-def wire_clean(expr: pl.Expr, kind: pl.DataType) -> pl.Expr:
+def wire_clean(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
     """The column with nothing under its nulls.
 
     A null is a bit beside a value; sources and masks leave whatever value was there. The values are
-    replaced first, then the bits are set on the replacements.
+    replaced first, then the bits are set on the replacements. The column is named twice: a mask that is not
+    made yet would be made twice.
     """
-    return expr.map_batches(_clean, return_dtype=kind, is_elementwise=True)
-
-
-def _clean(values: pl.Series) -> pl.Series:
-    if values.dtype == LISTS:
-        return cleaned(values, _clean)
-    if not values.null_count():
-        return values
-    blank: object = {pl.String: "", pl.Binary: b"", pl.Boolean: False}.get(type(values.dtype), 0)
-    filled = values.fill_null(pl.lit(blank).cast(values.dtype))
-    return filled.zip_with(values.is_not_null(), pl.Series([None], dtype=values.dtype))
+    if kind == LISTS:
+        return each(column, wire_clean(pl.col(ELEMENT), pl.String()))
+    blank: object = {pl.String: "", pl.Binary: b"", pl.Boolean: False}.get(type(kind), 0)
+    return pl.when(column.is_not_null()).then(column.fill_null(pl.lit(blank).cast(kind)))
 
 
 def hmac_sha256(value: pl.Expr, key: str) -> pl.Expr:

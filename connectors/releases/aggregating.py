@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from connectors.digest import ContentDigest, Hash, arrow_type
 from connectors.identifiers.residual import Inspector
-from connectors.masks.masking import expressions
+from connectors.masks.masking import masked
 from connectors.masks.values import text
 from connectors.releases import aggregates, noise
 from connectors.releases.budget import Budgets, Cost, Figures
@@ -85,7 +85,7 @@ def frame(plan: Plan, source: Source, secrets: ReleaseSecrets, entity: str) -> p
     """The rows in scope: groups as they leave, values to add up, and whose they are."""
     scoped = in_scope(source.scan(plan.read), plan)
     who = text(pl.col(entity)).alias("#who")
-    return scoped.select(*expressions(plan, secrets), *(field.name for field in plan.measured), who)
+    return masked(scoped, plan, secrets, beside=[*(pl.col(field.name) for field in plan.measured), who])
 
 
 def _made(
