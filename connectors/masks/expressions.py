@@ -34,8 +34,8 @@ _UNITS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "1mo
 
 
 def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None = None) -> pl.Expr:
-    """The field as it leaves, under its own name, of exactly its planned type. `entity` is the column whose distinct values `rare` counts, and whose noise stays the same; without one
-    rows are counted and drawn for."""
+    """The field as it leaves, under its own name, of exactly its planned type. `entity` is the column whose
+    distinct values `rare` counts, and whose noise stays the same; without one rows are counted and drawn for."""
     column = pl.col(field.name)
     if field.source.kind in ("string", "list"):
         # Categorical and enum carry every category of the column with them.

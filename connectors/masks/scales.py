@@ -116,9 +116,9 @@ def nearest(column: pl.Expr, source: DType, base: Decimal) -> pl.Expr:
     # Beyond these the nearest multiple lies beyond the type.
     low = max(lowest, -(-lowest // size) * size - size // 2)
     high = min(highest, highest // size * size + (size - 1) // 2)
-    ends = pl.when(value < pl.lit(low, kind)).then(pl.lit(lowest, kind))
-    ends = ends.when(value > pl.lit(high, kind)).then(pl.lit(highest, kind))
-    return ends.otherwise(found).cast(polars_type(source))
+    below = pl.when(value < pl.lit(low, kind)).then(pl.lit(lowest, kind))
+    held = below.when(value > pl.lit(high, kind)).then(pl.lit(highest, kind)).otherwise(found)
+    return held.cast(polars_type(source))
 
 
 def rounded(mask: t.Round, column: pl.Expr, source: DType) -> pl.Expr:

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.masks import known_answers, masking
+from connectors.masks import calendar, known_answers, masking
 from connectors.masks import values as mask_values
 from connectors.masks.ff1 import Ff1Cipher
 from connectors.masks.masking import masked, normalised, polars_type
@@ -381,6 +381,47 @@ def test_nothing_is_left_under_nulls(words: Words, dtype: d.DType) -> None:
     assert secret not in wire(result.to_frame())
 
 
+RAW: dict[str, list[object]] = {
+    "float": [1.5e30, -2.25, float("nan"), float("inf")],
+    "decimal": [Decimal("123"), Decimal("-77")],
+    "timestamp": [dt.datetime(1931, 5, 6, 7, 8, 9), dt.datetime(2024, 2, 29, 23, 59, 59)],
+    "date": [dt.date(1, 1, 1), dt.date(1931, 5, 6), dt.date(9999, 12, 31)],
+    "string": ["SECRET-VALUE-OF-A-PERSON", "SECRET"],
+    "binary": [b"SECRET-VALUE-OF-A-PERSON", b"SECRET"],
+    "boolean": [True],
+    "time": [dt.time(7, 8, 9)],
+}
+ONE_BY_ONE = ("keep", "constant", "bucket", "clip", "round", "geo_round", "truncate", "date_part", "prefix")
+
+
+def slots(values: pl.Series) -> pl.Series:
+    """What stands in the buffers of a column, under nulls too."""
+    arrow = values.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    bare = pa.Array.from_buffers(arrow.type, len(arrow), [None, *arrow.buffers()[1:]], offset=arrow.offset)
+    return pl.Series(values.name, bare)
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+@pytest.mark.parametrize(
+    ("words", "dtype"), [pair for pair in PAIRS if pair[0]["mask"] in ONE_BY_ONE and pair[1].kind != "list"], ids=str
+)
+def test_under_the_nulls_of_every_type_stands_what_says_nothing(words: Words, dtype: d.DType, engine: Any) -> None:
+    """In batches where some are null, none, or all, and where what was there is the end of its type."""
+    size = 240_000  # more than the engine takes at once
+    whole = column(RAW[dtype.kind] if dtype.kind != "integer" else [*ends(dtype), 61], dtype)
+    whole = whole.gather(pl.int_range(size, eager=True) % len(whole))
+    row = pl.int_range(size, eager=True)
+    shown = ((row % 3 != 0) | (row < size // 3)) & (row < size // 2)
+    arrow = whole.to_arrow(compat_level=pl.CompatLevel.oldest())
+    bits = shown.to_arrow().buffers()[1]
+    hidden = pl.Series("v", pa.Array.from_buffers(arrow.type, size, [bits, *arrow.buffers()[1:]])).cast(whole.dtype)
+    assert slots(hidden).equals(slots(whole)), "the raw values are there"
+    result = masked(hidden.to_frame().lazy(), plan_of(("v", words, dtype)), Keys()).collect(engine=engine)["v"]
+    assert result.is_null().equals(~shown)
+    blank = {"string": "", "binary": b"", "boolean": False}.get(parse(words).produces(dtype).kind, 0)
+    assert slots(result).filter(~shown).to_physical().unique().to_list() == [blank]
+
+
 def test_a_slice_of_a_string_does_not_ship_the_rest() -> None:
     result = mask(["secret-identifier-of-a-person"] * 3, {"mask": "prefix", "length": 2}, d.STRING)
     assert b"identifier" not in wire(result.to_frame())
@@ -413,6 +454,18 @@ def test_a_column_of_nulls_needs_no_source_column() -> None:
     result = masked(pl.DataFrame({"a": [1, 2]}).lazy(), plan, Keys()).collect()
     assert result.to_dict(as_series=False) == {"gone": [None, None], "a": [1, 2]}
     assert result.schema["gone"] == pl.Int32
+
+
+def test_a_mask_is_made_once_though_its_nulls_are_looked_at_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    digests = mask_values._digests
+    monkeypatch.setattr(mask_values, "_digests", lambda some, key: (made.append(len(some)), digests(some, key))[1])
+    frame = pl.DataFrame({"v": [f"person {number}" for number in range(1000)] + [None]})
+    plan = plan_of(("v", {"mask": "hmac", "domain": "p"}, d.STRING))
+    for engine in ("in-memory", "streaming"):
+        made.clear()
+        masked(frame.lazy(), plan, Keys()).collect(engine=engine)
+        assert sum(made) == frame.height
 
 
 # --- pseudonyms -------------------------------------------------------------------------------
@@ -810,23 +863,42 @@ def test_truncation_is_by_the_wall_clock_of_the_zone(zone: str, moments: list[dt
 
 
 @quick
-@given(
-    days=st.lists(st.none() | st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31)), max_size=12),
-    near=st.lists(st.none() | st.dates(dt.date(2023, 12, 25), dt.date(2024, 3, 5)), max_size=200),
-)
-def test_dates_are_the_calendars_whether_few_days_or_many_lie_between(
-    days: list[dt.date | None], near: list[dt.date | None]
-) -> None:
-    """Few days between many rows are looked up in a table, many between few are not."""
+@given(days=st.lists(st.none() | st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31)), max_size=12))
+def test_dates_are_the_calendars(days: list[dt.date | None]) -> None:
     parts = {"year": "%Y", "month": "%m", "day": "%d", "week": "%V", "weekday": "%u"}
-    for values in (days, near):
-        for part, form in parts.items():
-            wanted = [None if day is None else int(day.strftime(form)) for day in values]
-            assert mask(values, {"mask": "date_part", "part": part}, d.DATE).to_list() == wanted
-        quarters = [day and dt.date(day.year, (day.month - 1) // 3 * 3 + 1, 1) for day in values]
-        assert mask(values, {"mask": "truncate", "unit": "quarter"}, d.DATE).to_list() == quarters
-        halves = [day and dt.date(day.year, 1 if day.month < 7 else 7, 1) for day in values]
-        assert mask(values, {"mask": "bucket", "size": "6mo"}, d.DATE).to_list() == halves
+    for part, form in parts.items():
+        wanted = [None if day is None else int(day.strftime(form)) for day in days]
+        assert mask(days, {"mask": "date_part", "part": part}, d.DATE).to_list() == wanted
+    quarters = [day and dt.date(day.year, (day.month - 1) // 3 * 3 + 1, 1) for day in days]
+    assert mask(days, {"mask": "truncate", "unit": "quarter"}, d.DATE).to_list() == quarters
+    halves = [day and dt.date(day.year, 1 if day.month < 7 else 7, 1) for day in days]
+    assert mask(days, {"mask": "bucket", "size": "6mo"}, d.DATE).to_list() == halves
+
+
+@quick
+@given(
+    numbers=st.lists(st.integers(-95_000_000, 95_000_000), min_size=1, max_size=8),
+    months=st.sampled_from([1, 5, 6, 7, 12, 36, 84, 240, 4800, 9600, 119_988]),
+    origin=st.integers(-50_000, 50_000),
+)
+def test_every_round_of_the_calendar_is_as_the_first(numbers: list[int], months: int, origin: int) -> None:
+    """As far as the engine itself can say what date a day is."""
+    frame = pl.DataFrame({"n": numbers, "day": numbers}, schema={"n": pl.Int32, "day": pl.Date})
+    day, number = pl.col("day"), pl.col("n")
+    for part in ("year", "quarter", "month", "week", "day", "weekday"):
+        assert frame.select(calendar.part(number, part)).to_series().to_list() == (
+            frame.select(getattr(day.dt, part)()).to_series().to_list()
+        )
+    for unit in ("1d", "1w", "1mo", "1q", "1y"):
+        both = frame.select(found=calendar.start(number, unit), wanted=day.dt.truncate(unit))
+        assert both["found"].equals(both["wanted"])
+    begins = calendar.class_start(number, months, origin)
+    month = (begins.dt.year().cast(pl.Int64) - 1970) * 12 + begins.dt.month() - 1
+    within = (day.dt.year().cast(pl.Int64) - 1970) * 12 + day.dt.month() - 1 - month
+    found = frame.filter(number.abs() < 90_000_000).select(
+        first=begins.dt.day() == 1, whole=(month - origin) % months == 0, here=within.is_between(0, months - 1)
+    )
+    assert found.to_dict(as_series=False) == {name: [True] * found.height for name in ("first", "whole", "here")}
 
 
 @quick
@@ -834,6 +906,22 @@ def test_dates_are_the_calendars_whether_few_days_or_many_lie_between(
 def test_a_coordinate_is_the_float_that_is_written_so(values: list[float], decimals: int) -> None:
     for value in mask(values, {"mask": "geo_round", "decimals": decimals}, d.FLOAT64).to_list():
         assert value == float(f"{value:.{decimals}f}")
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_coordinate_that_is_the_same_in_every_row_leaves_as_it_does_alone(engine: Any) -> None:
+    """The engine keeps such a column as one value, and divides by one value otherwise than by many."""
+    chance = random.Random(5)
+    plan = plan_of(("v", {"mask": "geo_round", "decimals": 1}, d.FLOAT64))
+    for value in [*(chance.uniform(-180, 180) for _ in range(200)), float("inf"), float("-inf")]:
+        alone = mask([value], {"mask": "geo_round", "decimals": 1}, d.FLOAT64)[0]
+        assert math.isinf(value) or alone == float(f"{alone:.1f}")
+        for frame in (
+            pl.LazyFrame({"n": range(5)}).select(pl.lit(value).alias("v"), "n"),
+            pl.LazyFrame({"v": [value] * 5}),
+            pl.LazyFrame({"v": [value, None] * 3}),
+        ):
+            assert set(masked(frame, plan, Keys()).collect(engine=engine)["v"].drop_nulls()) == {alone}
 
 
 def test_a_day_whose_midnight_does_not_exist_is_still_a_day() -> None:
