@@ -875,6 +875,13 @@ def test_dates_are_the_calendars(days: list[dt.date | None]) -> None:
     assert mask(days, {"mask": "bucket", "size": "6mo"}, d.DATE).to_list() == halves
 
 
+def test_a_moment_beyond_every_date_is_refused_and_not_taken_for_another() -> None:
+    beyond = pl.Series("v", [2**62], dtype=pl.Int64).cast(pl.Datetime("ms"))
+    for words in ({"mask": "truncate", "unit": "month"}, {"mask": "date_part", "part": "year"}):
+        with pytest.raises(pl.exceptions.InvalidOperationError):
+            mask(beyond, {**words, "zone": "Etc/UTC"}, d.timestamp("ms"))
+
+
 @quick
 @given(
     numbers=st.lists(st.integers(-95_000_000, 95_000_000), min_size=1, max_size=8),
