@@ -108,17 +108,16 @@ def nearest(column: pl.Expr, source: DType, base: Decimal) -> pl.Expr:
     """The nearest multiple of a base, of whole numbers and decimals; the middle goes up."""
     kind = _kind(source, base)
     value, step = column.cast(kind), pl.lit(base).cast(kind)
-    above = value - _lower(value, kind, base, Decimal(0))
-    found = value - above + pl.when(above < step - above).then(pl.lit(0).cast(kind)).otherwise(step)
     if source.kind != "integer":
-        return found
+        above = value % step
+        return value - above + pl.when(above < step - above).then(pl.lit(0).cast(kind)).otherwise(step)
     (lowest, highest), size = _range(source), int(base)
-    # Beyond these the nearest multiple lies beyond the type.
-    low = max(lowest, -(-lowest // size) * size - size // 2)
-    high = min(highest, highest // size * size + (size - 1) // 2)
-    below = pl.when(value < pl.lit(low, kind)).then(pl.lit(lowest, kind))
-    held = below.when(value > pl.lit(high, kind)).then(pl.lit(highest, kind)).otherwise(found)
-    return held.cast(polars_type(source))
+    half, bottom, top = size // 2, -(-lowest // size) * size, highest // size * size
+    # Near its ends, the nearest multiple lies beyond the type, or the sum does though the multiple does not.
+    held = pl.when(value < pl.lit(max(lowest, bottom - half), kind)).then(pl.lit(lowest, kind))
+    full = held.when(value > pl.lit(min(highest, top + (size - 1) // 2), kind)).then(pl.lit(highest, kind))
+    nearly = full.when(value > pl.lit(highest - half, kind)).then(pl.lit(top, kind))
+    return nearly.otherwise((value + pl.lit(half, kind)) // step * step).cast(polars_type(source))
 
 
 def rounded(mask: t.Round, column: pl.Expr, source: DType) -> pl.Expr:
@@ -143,10 +142,10 @@ def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:
     """The coordinate with fewer decimals."""
     if source.kind == "float":
         scale = 10.0**mask.decimals
-        whole = (column.cast(pl.Float64) * scale + 0.5).floor()
+        value = column.cast(pl.Float64)
         # The float that is written so: the nearest to the quotient. Dividing by a constant gives another, see `_steps`;
         # dividing by a column does not, and this one is the scale wherever there is a number.
-        return whole / whole.clip(scale, scale)
+        return (value * scale + 0.5).floor() / value.clip(scale, scale)
     return nearest(column, source, Decimal(1).scaleb(-mask.decimals))
 
 
