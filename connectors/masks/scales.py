@@ -145,7 +145,7 @@ def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:
         value = column.cast(pl.Float64)
         # The float that is written so: the nearest to the quotient. Dividing by a constant gives another, see `_steps`;
         # dividing by a column does not, and this one is the scale wherever there is a number.
-        return (value * scale + 0.5).floor() / value.clip(scale, scale)
+        return (value * scale + 0.5).floor() / (value.is_nan().cast(pl.Float64) + scale)
     return nearest(column, source, Decimal(1).scaleb(-mask.decimals))
 
 
