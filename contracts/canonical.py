@@ -7,6 +7,7 @@ always hash the same bytes.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,15 +19,34 @@ from contracts.errors import Reason, SluicegateError
 NOT_TERMS = frozenset({"description", "tags", "support", "version", "status", "authoritativeDefinitions"})
 
 
+_compact = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True).encode
+_SAFE = 2**53 - 1
+
+
 def canonical(value: object) -> bytes:
     """RFC 8785 bytes of a JSON value. Raises CONTRACT_INVALID for what JSON cannot carry exactly."""
     try:
+        if _plain(value):
+            return _compact(value).encode()
         return rfc8785.dumps(value)  # type: ignore[arg-type]
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise SluicegateError(
             Reason.CONTRACT_INVALID,
             "the value has no canonical JSON form (NaN, an integer beyond 2^53, or a lone surrogate)",
         ) from error
+
+
+def _plain(value: object) -> bool:
+    """Whether Python's own encoder, sorting keys, writes the value as RFC 8785 does: it has no fractions, and its
+    keys are ASCII, whose order is the same in any encoding."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is dict:
+        return all(type(key) is str and key.isascii() and _plain(item) for key, item in value.items())  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return all(map(_plain, value))  # type: ignore[call-overload]
+    return kind is int and -_SAFE <= value <= _SAFE  # type: ignore[operator]
 
 
 def digest_bytes(raw: bytes) -> str:

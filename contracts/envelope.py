@@ -10,9 +10,11 @@ anything else is refused: another kind, algorithm or header, an unknown key, a s
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal
 
 import jwt
@@ -25,6 +27,7 @@ from contracts.errors import Reason, SluicegateError
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_SIGNATURES = 8
+_JWS = jwt.PyJWS()  # making one costs more than a signature
 
 
 class Kind(StrEnum):
@@ -70,6 +73,11 @@ def _decoded(text: str) -> bytes:
     return raw if _b64(raw) == text else b""
 
 
+@lru_cache(1024)
+def _thumbprint(x: str) -> str:
+    return _b64(hashlib.sha256(canonical({"crv": "Ed25519", "kty": "OKP", "x": x})).digest())
+
+
 class PublicKey(Struct, frozen=True, forbid_unknown_fields=True):
     """An Ed25519 public key as JWK (RFC 8037)."""
 
@@ -88,9 +96,7 @@ class PublicKey(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def kid(self) -> str:
         """RFC 7638 thumbprint, base64url without padding."""
-        import hashlib
-
-        return _b64(hashlib.sha256(canonical({"crv": self.crv, "kty": self.kty, "x": self.x})).digest())
+        return _thumbprint(self.x)
 
     def _ed25519(self) -> Ed25519PublicKey:
         try:
@@ -151,7 +157,7 @@ class SigningKey:
 
     def _sign(self, kind: Kind, payload: bytes) -> str:
         headers = {"typ": kind.typ, "kid": self.kid, "b64": False}
-        return jwt.PyJWS().encode(payload, self._private, algorithm="EdDSA", headers=headers, is_payload_detached=True)
+        return _JWS.encode(payload, self._private, algorithm="EdDSA", headers=headers, is_payload_detached=True)
 
 
 class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
@@ -248,7 +254,7 @@ def verify(kind: Kind, envelope: Envelope, keys: Iterable[PublicKey]) -> Verifie
                 Reason.SIGNATURE_INVALID, f"the {kind} is signed twice by the same key", metadata={"kid": key.kid}
             )
         try:
-            jwt.PyJWS().decode_complete(token, key._ed25519(), algorithms=["EdDSA"], detached_payload=raw)
+            _JWS.decode_complete(token, key._ed25519(), algorithms=["EdDSA"], detached_payload=raw)
         except jwt.InvalidTokenError:
             raise SluicegateError(
                 Reason.SIGNATURE_INVALID,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from enum import StrEnum
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,28 @@ def test_canonical_bytes_are_those_of_rfc_8785() -> None:
     assert digest({}) == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**53, "\ud800"])
+class Word(StrEnum):
+    ONE = "one"
+
+
+_KEYS = st.sampled_from(["a", "b", "Z", "\x7f", "é", "\ufb33", "\U0001f600"]) | st.text(
+    st.characters(exclude_categories=["Cs"])
+)
+_PLAIN = (
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(exclude_categories=["Cs"]))
+)
+_LEAVES = _PLAIN | st.floats(allow_nan=False, allow_infinity=False) | st.just(Word.ONE)
+
+
+@given(
+    st.recursive(_LEAVES, lambda part: st.lists(part) | st.lists(part).map(tuple) | st.dictionaries(_KEYS, part))
+    | st.dictionaries(_KEYS, _PLAIN)
+)
+def test_canonical_bytes_are_those_of_the_reference_for_any_value(value: Any) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**53, -(2**53), "\ud800", {"\ud800": 1}, {1: 2}, b"x"])
 def test_what_json_cannot_carry_is_refused(value: object) -> None:
     with pytest.raises(SluicegateError) as caught:
         canonical({"a": value})
