@@ -33,6 +33,7 @@ RESUMES = 50  # of one release: its papers are read in the writer's turn
 DECISION_GOOD = 30  # seconds that a decision waits for the writer's turn at most
 
 _paper_of: Memo[AgreementPaper] = Memo()
+_standing_of: Memo[inputs.Standing] = Memo()
 
 
 class _Asked(Struct, frozen=True):
@@ -148,9 +149,10 @@ def _terms(tx: Tx, record: Agreement) -> Contract:
 def _ask(hall: Hall, principal: Principal, record: Agreement, terms: Contract, now: int, *, whole: bool) -> _Asked:
     """Ask the policy about the agreement as it is at `now`. The exchange knows no schema, so no plan.
     `whole`: nothing is resumed, so the grant can be signed at once."""
-    question = inputs.transfer(
-        decisions.subject(principal), terms, _paper(record), record.state, None, now, standard=hall.standard
+    standing = _standing_of.get(
+        f"{record.digest} {hall.standard.digest}", lambda: inputs.Standing(terms, _paper(record), None, hall.standard)
     )
+    question = standing.at(decisions.subject(principal), record.state, now)
     decision = hall.policy.decide(Action.TRANSFER, question)
     ready = _granted(hall, record, None, decision, now) if whole and decision.allow else None
     return _Asked(decision, record.version, record.state, now, ready)

@@ -98,14 +98,24 @@ def decision_id(entropy: Entropy) -> str:
     return "d-" + base64.b32encode(entropy(10)).decode().lower()
 
 
+class Plain(dict[str, Any]):
+    """An object of plain JSON values that was looked through (`plain`). Nobody changes it: it may stand in many
+    questions."""
+
+
+def plain(value: Mapping[str, Any]) -> Plain:
+    """A part of inputs that stays the same, looked through once for all of them. Raises as `question`."""
+    return Plain(_plain(value, MAX_DEPTH - 4))
+
+
 def question(action: Action, input: Mapping[str, Any], asked: str) -> dict[str, Any]:
     """The input as plain JSON values, with the action and the decision id that the answer must repeat.
 
     Raises POLICY_UNAVAILABLE for what JSON or an engine would carry inexactly: other types, NaN,
     integers from 2^53, NUL characters and lone surrogates (one engine reads C strings), too deep.
     """
-    plain = _plain(input, MAX_DEPTH)
-    return {**plain, "action": Action(action).value, "decision": asked}
+    values = _plain(input, MAX_DEPTH)
+    return {**values, "action": Action(action).value, "decision": asked}
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -120,6 +130,8 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, int) and abs(value) <= MAX_SAFE_INTEGER:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
+        return value
+    if type(value) is Plain:
         return value
     if depth == 0:
         raise unavailable(f"the policy input is nested deeper than {MAX_DEPTH} levels")

@@ -11,6 +11,7 @@ import ctypes
 from json.encoder import encode_basestring
 from typing import Any
 
+from contracts.policy.engine import Plain
 from contracts.policy.rego_library import Code, Input, RegoError, library
 
 _api = ctypes.PyDLL(library._name)  # the library that regopy has loaded, not another copy
@@ -55,7 +56,7 @@ def _feed(handle: int, value: Any) -> int:
     kind, failed = type(value), 0
     if kind is str:
         return int(_text(handle, encode_basestring(value)[1:-1].encode()))
-    if kind is dict:
+    if kind is dict or kind is Plain:
         for key, item in value.items():
             failed |= _text(handle, encode_basestring(key)[1:-1].encode()) | _feed(handle, item) | _item(handle)
         return int(failed | _object(handle, len(value)))

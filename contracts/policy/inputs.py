@@ -23,6 +23,7 @@ from contracts.errors import Reason, SluicegateError, nearest
 from contracts.model import Contract, Identifiability, Tier
 from contracts.papers import Aggregated
 from contracts.plan import Plan
+from contracts.policy.engine import plain
 from contracts.standard import Standard
 from contracts.technique import Family
 from contracts.techniques import AnyTechnique, Sample, SuppressSmall
@@ -107,12 +108,22 @@ def transfer(
 ) -> Input:
     """May this agreement be served now? The gateway passes its compiled plan; the exchange, which knows
     no schema, None: then the plan is what the contract says."""
-    return {
-        "purpose": _purpose(contract, agreement.purpose, agreement.fields, plan, standard, now),
-        "agreement": {
-            "fields": _leaving(contract, agreement.purpose, agreement.fields),
+    return Standing(contract, agreement, plan, standard).at(subject, state, now)
+
+
+class Standing:
+    """What is asked about an agreement whenever it is to be served; made once for all those times."""
+
+    def __init__(
+        self, contract: Contract, agreement: Agreement, plan: Plan | None, standard: Standard | None = None
+    ) -> None:
+        purpose = _purpose(contract, agreement.purpose, agreement.fields, plan, standard, 0)
+        self._purpose = {**purpose, "plan": plain(purpose["plan"])}
+        self._retention = purpose["retention"]
+        self._agreement = {
+            "fields": plain(_leaving(contract, agreement.purpose, agreement.fields)),
             "consumer": agreement.consumer,
-            "state": state,
+            "state": "",
             "approvals": list(agreement.approvals),
             "not_before": instants.epoch(agreement.not_before),
             "not_after": instants.epoch(agreement.not_after),
@@ -121,11 +132,18 @@ def transfer(
             "purpose": agreement.purpose,
             "document_digest": agreement.document_digest,
             "terms_digest": agreement.terms_digest,
-        },
-        "contract": _contract(contract),
-        "subject": _subject(subject),
-        "now": now,
-    }
+        }
+        self._contract = plain(_contract(contract))
+
+    def at(self, subject: Subject, state: str, now: int) -> Input:
+        """The whole question: who asks, and how the agreement stands at `now`."""
+        return {
+            "purpose": {**self._purpose, "retention_seconds": _lasts(self._retention, now)},
+            "agreement": {**self._agreement, "state": state},
+            "contract": self._contract,
+            "subject": _subject(subject),
+            "now": now,
+        }
 
 
 def ledger_read(subject: Subject, parties: Sequence[str], *, now: int) -> Input:
@@ -292,11 +310,11 @@ def _groups(
         groups.setdefault((tier.value, identifiability.value, done, justified), []).append(name)
     return [
         {
+            "fields": _names(names),
+            "treatment": done,
             "tier": tier,
             "identifiability": identifiability,
-            "treatment": done,
             "justified": justified,
-            "fields": _names(names),
         }
         for (tier, identifiability, done, justified), names in sorted(groups.items())
     ]

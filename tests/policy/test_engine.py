@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from contracts.errors import Reason, SluicegateError
 from contracts.policy import engine_input, shipped
 from contracts.policy.embedded import EmbeddedEngine, _Program
-from contracts.policy.engine import Action, Decision, PolicyEngine, PolicyReason, answer, decision_id, question
+from contracts.policy.engine import Action, Decision, PolicyEngine, PolicyReason, answer, decision_id, plain, question
 
 GOOD: dict[str, Any] = {
     "decision": "d-1",
@@ -89,6 +89,15 @@ def test_input_that_engines_would_read_differently_is_refused(value: object) -> 
     with pytest.raises(SluicegateError) as caught:
         question(Action.TRANSFER, {"now": value}, "d-1")
     assert caught.value.reason is Reason.POLICY_UNAVAILABLE
+
+
+def test_a_part_that_stays_is_looked_through_like_any_other() -> None:
+    part = {"a": [1, {"b": None}], "c": True}
+    assert question(Action.TRANSFER, {"part": plain(part)}, "d-1") == question(Action.TRANSFER, {"part": part}, "d-1")
+    for bad in ({"a": "\0"}, {"a": [2**53]}, {"a": {1: "x"}}, {"a": float("nan")}):
+        with pytest.raises(SluicegateError) as caught:
+            plain(bad)
+        assert caught.value.reason is Reason.POLICY_UNAVAILABLE
 
 
 def test_too_deep() -> None:

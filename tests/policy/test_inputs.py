@@ -11,7 +11,7 @@ import pytest
 import yaml
 from msgspec import Struct
 
-from contracts import odcs, plan, standard
+from contracts import instants, odcs, plan, standard
 from contracts.agreement import Agreement, Approval, Request
 from contracts.dtypes import DATE, INT64, STRING, timestamp
 from contracts.envelope import Kind, SigningKey, sign
@@ -225,6 +225,18 @@ def test_transfer_the_example(
         inputs.transfer(who, contract, paper, "ACTIVE", made, NOW)["purpose"]["plan"] for made in (None, compiled)
     )
     assert {**stated, "compiled": True} == told
+
+
+def test_what_stands_is_asked_anew_each_time(contract: Contract) -> None:
+    """Made once, asked again and again: who asks, state and time are those of each question."""
+    paper = agreed(contract, ANALYST, "transport-planning", 1)
+    standing = inputs.Standing(contract, paper, None)
+    for who, state, now in ((ANALYST, "ACTIVE", NOW), (EPIDEMIOLOGIST, "SUSPENDED", NOW + 40 * 86400)):
+        asked = standing.at(who, state, now)
+        assert asked == inputs.transfer(who, contract, paper, state, None, now)
+        assert (asked["subject"]["name"], asked["agreement"]["state"], asked["now"]) == (who.subject, state, now)
+        until = instants.duration(contract.purposes["transport-planning"].retention).after(now)
+        assert asked["purpose"]["retention_seconds"] == until - now
 
 
 def test_a_plan_that_sends_more_than_agreed(engine: PolicyEngine, contract: Contract) -> None:

@@ -15,7 +15,6 @@ owed := [
 	concat("", ["reidentification:", obliged.reidentification]),
 	concat("", ["retention:", offer.retention]),
 ] if {
-	input.action in {"request", "approve", "transfer"}
 	offer := input.purpose
 	obliged := input.contract.obligations
 }

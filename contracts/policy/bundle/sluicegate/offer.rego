@@ -66,13 +66,21 @@ failing contains "SUPPRESSION_CONTRADICTORY" if not suppressing
 # The checks that the table names for a group: DIRECT_AGGREGATED, DIRECT_IDENTIFIABLE, DIRECT_KEPT, FIELD_PROHIBITED,
 # KEEP_UNJUSTIFIED, QUASI_UNDECLARED, REVERSIBLE, SENSITIVE_UNBOUNDED. Most can be met by nothing.
 failing contains code if {
+	pairs := judged
+	some pair in pairs
+	codes := pair[0]
+	group := pair[1]
+	some code in codes
+	not met(code, group)
+}
+
+# Each group, after the codes of the checks that the table names for it; none whose facts the table does not know.
+judged := [[codes, group] |
 	table := masks
 	groups := plan.groups
 	some group in groups
 	codes := table[group.tier][group.identifiability][group.treatment]
-	some code in codes
-	not met(code, group)
-}
+]
 
 failing contains "KEEP_UNJUSTIFIED" if {
 	not classified
@@ -101,6 +109,8 @@ is_limited(name) if {
 plan := input.purpose.plan
 
 bounds := input.purpose.plan.bounds
+
+default boundless := false
 
 boundless if is_null(bounds)
 
@@ -150,8 +160,9 @@ within_borders if count(countries) < 2
 countries := {substring(place, 0, 2) | some place in input.purpose.geography.allowed}
 
 short_lived if {
-	input.purpose.retention_seconds >= 1
-	input.purpose.retention_seconds <= limits.retention_max_seconds
+	lasting := input.purpose.retention_seconds
+	lasting >= 1
+	lasting <= limits.retention_max_seconds
 }
 
 # The fields: what is sent at all
@@ -181,12 +192,11 @@ together contains combination if {
 
 # Every group's facts are among those of the table, and no field stands in two groups.
 classified if {
-	sizes := [size(group) | some group in plan.groups]
+	sizes := [count(group.fields) | some group in plan.groups]
 	count(sizes) == count(plan.groups)
+	count(judged) == count(plan.groups)
 	sum(sizes) == count(sent)
 }
-
-size(group) := count(group.fields) if is_known(group)
 
 is_known(group) if masks[group.tier][group.identifiability][group.treatment]
 
@@ -203,7 +213,10 @@ exposed contains name if {
 }
 
 # The approvals that the highest tier among the fields sent needs.
-approvals_needed := max(array.concat([0], [limits.approvals[group.tier] | some group in plan.groups]))
+approvals_needed := max(array.concat([0], each)) if {
+	needed := limits.approvals
+	each := [needed[group.tier] | some group in plan.groups]
+}
 
 # The bounds: none on data about no person, all of them on other data
 
@@ -239,16 +252,11 @@ suppressing if boundless
 suppressing if noisy
 
 suppressing if {
-	bounds.on_violation == "refuse"
 	bounds.max_suppression == null
+	bounds.on_violation in {"refuse", "propose"}
 }
 
 # What a proposal may suppress, where the contract limits that.
-suppressing if {
-	bounds.on_violation == "propose"
-	bounds.max_suppression == null
-}
-
 suppressing if {
 	bounds.on_violation in {"suppress", "propose"}
 	bounds.max_suppression >= 0
@@ -286,20 +294,24 @@ cleared if {
 
 # Aggregates: noise and a budget stand in the place of the bounds on rows
 
+default noisy := false
+
 noisy if is_number(bounds.micro_epsilon)
 
 # No row of an aggregate leaves, and of nothing else only totals do.
 of_one_kind if {
 	noisy
-	rows == []
+	count(aggregated) == count(plan.groups)
 }
 
 of_one_kind if {
 	not noisy
-	count(rows) == count(plan.groups)
+	aggregated == []
 }
 
-rows := [1 | some group in plan.groups; not group.treatment == "aggregated"]
+aggregated := [1 | some group in plan.groups; is_aggregated(group)]
+
+is_aggregated(group) if group.treatment == "aggregated"
 
 limited if not noisy
 

@@ -16,7 +16,7 @@ import data.sluicegate.offer
 import data.sluicegate.shapes
 
 asker if {
-	shapes.actions[input.action] # the tables that would explain a refusal
+	shapes.actions[input.action].action # the tables that would explain a refusal
 	subject := input.subject
 	count(subject) == 4
 	concat("", [input.decision, subject.party, subject.kind, subject.name])
@@ -32,9 +32,9 @@ contract if {
 terms if {
 	contract := input.contract
 	obligations := contract.obligations
+	concat("", published)
 	concat("", [
-		contract.terms_digest, contract.document_digest, contract.sharing.class,
-		contract.provider, contract.dataset, contract.version,
+		contract.sharing.class, contract.version,
 		obligations.onward_sharing, obligations.reidentification, obligations.deletion_proof, obligations.breach_notice,
 	])
 	count(obligations) == 4
@@ -47,6 +47,11 @@ terms if {
 	is_array(negative.together)
 	broken := [1 | some combination in negative.together; not concat("", combination)]
 	broken == []
+}
+
+# Which contract it is, in the words of `agreed`.
+published := [contract.provider, contract.dataset, contract.terms_digest, contract.document_digest] if {
+	contract := input.contract
 }
 
 purpose if {
@@ -68,7 +73,7 @@ purpose if {
 	is_boolean(plan.compiled)
 	names(purpose.fields)
 	groups
-	bounds(plan.bounds)
+	bounds
 	sample(plan.sample)
 	small(plan.suppress_small)
 }
@@ -88,18 +93,22 @@ whole_group(group, justified) if {
 	justified[group.justified]
 }
 
-bounds(null)
+bounds if offer.boundless
 
-bounds(bounds) if {
-	count(bounds) == 7
-	concat("", [bounds.entity, bounds.sharing_model, bounds.on_violation])
-	is_number(bounds.k)
-	number_or_null(bounds.max_suppression)
-	names(bounds.quasi_identifiers)
-	names(bounds.l)
+bounds if {
+	not offer.noisy
+	stated := offer.bounds
+	count(stated) == 7
+	concat("", [stated.entity, stated.sharing_model, stated.on_violation])
+	is_number(stated.k)
+	number_or_null(stated.max_suppression)
+	names(stated.quasi_identifiers)
+	names(stated.l)
 }
 
-bounds(noise) if {
+bounds if {
+	offer.noisy
+	noise := offer.bounds
 	count(noise) == 7
 	concat("", [noise.entity])
 	sum([
@@ -127,13 +136,16 @@ small(small) if {
 agreement if {
 	agreement := input.agreement
 	count(agreement) == 11
-	concat("", [
-		agreement.consumer, agreement.state, agreement.provider, agreement.dataset, agreement.purpose,
-		agreement.terms_digest, agreement.document_digest,
-	])
+	concat("", agreed)
+	concat("", [agreement.consumer, agreement.state, agreement.purpose])
 	sum([agreement.not_before, agreement.not_after])
 	concat("", agreement.approvals)
 	names(agreement.fields)
+}
+
+# Which contract the agreement is about, in the words of `published`.
+agreed := [agreement.provider, agreement.dataset, agreement.terms_digest, agreement.document_digest] if {
+	agreement := input.agreement
 }
 
 text_or_null(null)

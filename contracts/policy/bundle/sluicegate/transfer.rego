@@ -60,13 +60,8 @@ begun if input.agreement.not_before <= input.now
 active if input.agreement.state == "ACTIVE"
 
 matching if {
-	agreement := input.agreement
-	contract := input.contract
-	agreement.provider == contract.provider
-	agreement.dataset == contract.dataset
-	agreement.terms_digest == contract.terms_digest
-	agreement.document_digest == contract.document_digest
-	agreement.purpose == input.purpose.id
+	shape.agreed == shape.published
+	input.agreement.purpose == input.purpose.id
 }
 
 approved if count({approval | some approval in input.agreement.approvals}) >= approvals_needed
