@@ -40,6 +40,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+def left_of(size: int) -> list[tuple[int, int]]:
+    """The stored nodes, as (level, index), that appending to a tree of that size reads."""
+    level, nodes = 0, []
+    while size & 1:
+        nodes.append((level, size - 1))
+        level, size = level + 1, size >> 1
+    return nodes
+
+
 def append(reader: NodeReader, size: int, leaf: bytes) -> list[Node]:
     """The nodes to store when `leaf` becomes number `size` of a tree of that size.
 
@@ -50,11 +59,10 @@ def append(reader: NodeReader, size: int, leaf: bytes) -> list[Node]:
             Reason.INVALID_ARGUMENT, f"a tree has 0 to {MAX_SIZE} leaves; asked to append to one of {size}"
         )
     nodes: list[Node] = [(0, size, leaf)]
-    level, index, current = 0, size, leaf
-    while index & 1:
-        current = node_hash(reader(level, index - 1), current)
-        level, index = level + 1, index >> 1
-        nodes.append((level, index, current))
+    current = leaf
+    for level, index in left_of(size):
+        current = node_hash(reader(level, index), current)
+        nodes.append((level + 1, index >> 1, current))
     return nodes
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,7 +35,7 @@ from exchange.hall import Entropy, Hall
 from exchange.identity import Principal
 from exchange.paging import Page
 from exchange.records import Call
-from exchange.session import Statement
+from exchange.session import Rows, Statement
 from exchange.store import Store, Tx
 from exchange.tables import checkpoints, ledger_entries, ledger_nodes, ledger_parties
 
@@ -51,13 +52,8 @@ _ENTRY = Statement(
     sa.insert(ledger_entries).values(position=_LAST.scalar_subquery() + 1).returning(ledger_entries.c.position),
     *("leaf", "salt", "entry", "event", "resource", "created"),
 )
-_PARTY = Statement(sa.insert(ledger_parties), "position", "party")
-_NODE = Statement(sa.insert(ledger_nodes), "level", "position", "hash")
-_HASH = Statement(
-    sa.select(ledger_nodes.c.hash).where(
-        ledger_nodes.c.level == sa.bindparam("at_level"), ledger_nodes.c.position == sa.bindparam("at_position")
-    )
-)
+_PARTIES = Rows(ledger_parties, "position", "party")
+_NODES = Rows(ledger_nodes, "level", "position", "hash")
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -158,10 +154,9 @@ def _write(tx: Tx, *, entropy: Entropy, now: int, entry: Mapping[str, Any]) -> i
     leaf = merkle.leaf_hash(salt, raw)
     row = {"leaf": leaf, "salt": salt, "entry": raw, "event": entry["event"], "resource": resource, "created": now}
     ((position,),) = tx.session.rows(_ENTRY, row)
-    if concerned:
-        tx.session.each(_PARTY, [{"position": position, "party": party} for party in concerned])
-    nodes = merkle.append(_reader(tx), position, leaf)
-    tx.session.each(_NODE, [{"level": level, "position": index, "hash": value} for level, index, value in nodes])
+    tx.session.add(_PARTIES, [(position, party) for party in concerned])
+    left = _hashes(tx, merkle.left_of(position))
+    tx.session.add(_NODES, merkle.append(lambda *node: left[node], position, leaf))
     return int(position)
 
 
@@ -175,13 +170,28 @@ def size(tx: Tx) -> int:
 
 
 def _reader(tx: Tx) -> merkle.NodeReader:
-    def read(level: int, index: int) -> bytes:
-        found = tx.session.one(_HASH, {"at_level": level, "at_position": index})
-        if found is None:
-            raise _corrupt(f"node {level}/{index} of its tree is missing")
-        return bytes(found[0])
+    return lambda *node: _hashes(tx, [node])[node]
 
-    return read
+
+def _hashes(tx: Tx, nodes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """The stored hashes of these nodes, asked for at once. Raises LEDGER_INVALID when one is missing."""
+    if not nodes:
+        return {}
+    wanted = {f"{what}_{at}": value for at, node in enumerate(nodes) for what, value in zip("lp", node, strict=True)}
+    found = {(level, index): bytes(value) for level, index, value in tx.session.rows(_nodes_of(len(nodes)), wanted)}
+    for level, index in nodes:
+        if (level, index) not in found:
+            raise _corrupt(f"node {level}/{index} of its tree is missing")
+    return found
+
+
+@cache
+def _nodes_of(count: int) -> Statement:
+    node = ledger_nodes.c
+    each = (
+        sa.and_(node.level == sa.bindparam(f"l_{at}"), node.position == sa.bindparam(f"p_{at}")) for at in range(count)
+    )
+    return Statement(sa.select(node.level, node.position, node.hash).where(sa.or_(*each)))
 
 
 def recheck(tx: Tx, start: int = 0) -> int:

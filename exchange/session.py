@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,7 +30,6 @@ WRITE: Mapping[str, str] = {
     "postgresql": f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITERS})",
 }
 READ: Mapping[str, str] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"}
-LOOK: Mapping[str, str] = {}  # not at all: each statement sees the newest state
 
 
 class Statement:
@@ -55,6 +54,27 @@ class Statement:
         return found
 
 
+class Rows:
+    """An INSERT of several rows at once: one statement for each number of them, up to `AT_ONCE`."""
+
+    AT_ONCE = 64
+
+    def __init__(self, table: sa.Table, *columns: str) -> None:
+        self._table, self._columns = table, columns
+        self._statements: dict[int, Statement] = {}
+
+    def of(self, many: Sequence[Row]) -> tuple[Statement, Values]:
+        """The statement for so many rows, and its values."""
+        statement = self._statements.get(len(many))
+        if statement is None:
+            rows: list[dict[str, Any]] = [
+                {name: sa.bindparam(f"{name}_{at}") for name in self._columns} for at in range(len(many))
+            ]
+            statement = self._statements[len(many)] = Statement(sa.insert(self._table).values(rows))
+        values = {f"{name}_{at}": row[of] for at, row in enumerate(many) for of, name in enumerate(self._columns)}
+        return statement, values
+
+
 class Session:
     """One transaction, used by one thread at a time."""
 
@@ -70,6 +90,8 @@ class Session:
         self._cursor: Any = self._lent.cursor()
         self._composing: Connection | None = None
         self._begun = False
+        self._unsent: list[tuple[Any, ...]] = []  # statements that give nothing back, with their values
+        self._marks = 0
 
     @property
     def dialect(self) -> str:
@@ -77,9 +99,15 @@ class Session:
         return self._dialect.name
 
     @property
+    def bare(self) -> bool:
+        """Whether nothing of it is left to end: it began no transaction, and SQLAlchemy none on it."""
+        return not self._begun and self._composing is None
+
+    @property
     def connection(self) -> Connection:
         """The same transaction as SQLAlchemy's, for statements that are composed for the occasion. It is
         committed with the session, and by nobody else."""
+        self.flush()
         if self._composing is None:
             self._composing = Connection(self._engine, self._lent)
             self._composing.begin()
@@ -100,50 +128,58 @@ class Session:
         return found[0] if found else None
 
     def run(self, statement: Statement, values: Values) -> None:
-        """Make a change that gives nothing back. Raises as `rows`."""
-        self._run(statement, values)
+        """Make a change that gives nothing back, before whatever is asked or done next: `flush` or that raises
+        as `rows`."""
+        text, order, constants = statement.on(self._dialect)
+        self._unsent.append((text, _given(order, constants, values)))
 
-    def each(self, statement: Statement, many: Sequence[Values]) -> None:
-        """Make such a change with each of the values. Raises as `rows`."""
-        text, order, _ = statement.on(self._dialect)
-        log.debug("%s", text)
-        try:
-            self._cursor.executemany(text, [_given(order, {}, values) for values in many])
-        except self._errors as error:
-            raise self._translated(text, error) from error
+    def add(self, rows: Rows, many: Sequence[Row]) -> None:
+        """Insert them, as `run` does."""
+        for first in range(0, len(many), rows.AT_ONCE):
+            self.run(*rows.of(many[first : first + rows.AT_ONCE]))
+
+    def flush(self) -> None:
+        """Make the changes that wait. Raises as `rows`."""
+        if self._unsent:
+            self._send()
 
     def _run(self, statement: Statement, values: Values) -> str:
         text, order, constants = statement.on(self._dialect)
-        log.debug("%s", text)
-        try:
-            self._cursor.execute(text, _given(order, constants, values))
-        except self._errors as error:
-            raise self._translated(text, error) from error
+        self._send((text, _given(order, constants, values)))
         return text
 
+    def _send(self, *last: tuple[Any, ...]) -> None:
+        """Have the database do what waits, then the last; all at once where the driver can."""
+        batch, self._unsent = [*self._unsent, *last], []
+        try:
+            with self._raw.pipeline() if len(batch) > 1 and self.dialect == "postgresql" else nullcontext():
+                for text, *values in batch:
+                    log.debug("%s", text)
+                    self._cursor.execute(text, *values)
+        except self._errors as error:
+            raise self._translated(text, error) from error
+
     def begin(self, how: Mapping[str, str]) -> None:
-        """Begin as `READ`, `WRITE` or `LOOK` say. Raises as `rows`."""
-        if how:
-            self._say(how[self.dialect])
-            self._begun = True
+        """Begin as `READ` or `WRITE` say. Raises as `rows`."""
+        self._send((how[self.dialect],))
+        self._begun = True
 
     def mark(self) -> None:
-        """What comes now can be taken back alone. Raises as `rows`."""
-        self._say("SAVEPOINT part")
+        """What comes now can be taken back alone. Raises as `run`."""
+        self._marks += 1  # a name of its own: going back never reaches behind the mark that was meant
+        self._unsent.append((f"SAVEPOINT part{self._marks}",))
 
     def back_to_mark(self) -> None:
         """Take back what came since the mark. Raises as `rows`."""
-        self._say("ROLLBACK TO SAVEPOINT part")
-
-    def _say(self, text: str) -> None:
-        try:
-            self._cursor.execute(text)
-        except self._errors as error:
-            raise self._translated(text, error) from error
+        unsent = (f"SAVEPOINT part{self._marks}",) in self._unsent
+        self._unsent.clear()
+        if not unsent:
+            self._send((f"ROLLBACK TO SAVEPOINT part{self._marks}",))
 
     def commit(self) -> None:
         """End it; what was changed is on the disk. Raises as `rows`, and when the database gave the transaction up
         meanwhile: of that a commit would say nothing."""
+        self.flush()
         if self._begun and not self._stands():
             raise InvalidRequestError("the transaction was given up by the database")
         try:
@@ -182,7 +218,7 @@ def _given(order: tuple[str, ...] | None, constants: Values, values: Values) -> 
 
 @contextmanager
 def begun(engine: Engine, how: Mapping[str, str]) -> Iterator[Session]:
-    """A transaction, begun as `READ`, `WRITE` or `LOOK` say for this database; committed unless it raises."""
+    """A transaction, begun as `READ` or `WRITE` say for this database; committed unless it raises."""
     session = Session(engine)
     try:
         session.begin(how)

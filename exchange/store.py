@@ -29,14 +29,14 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from contracts.envelope import PublicKey
 from contracts.errors import Reason, SluicegateError
 from exchange import tables
 from exchange.databases import DAMAGED, PATIENCE, open_engine, translated
 from exchange.records import Call, Record
-from exchange.session import LOOK, READ, WRITE, Session, Statement, begun
+from exchange.session import READ, WRITE, Session, Statement, begun
 from exchange.tables import SHELVES, Shelf
 from exchange.turns import Turns
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 
+IDLE = 8  # sessions kept for who looks
 AT_START = 3.0  # seconds that a starting exchange checks its store before it serves
 
 
@@ -236,7 +237,10 @@ class Store:
         self._pieces = self._checking()
         self._damage: SluicegateError | None = None
         self.engine = open_engine(url, patience)
-        self._turns = Turns(self.engine, patience)
+        # Writers take turns on one connection of their own: what SQLite read on it stays good for the next of them.
+        self.writers = open_engine(url, patience)
+        self._turns = Turns(self.writers, patience)
+        self._idle: list[Session] = []  # for `look`
 
     def __repr__(self) -> str:
         return f"Store({self.engine.url.render_as_string(hide_password=True)!r})"
@@ -270,8 +274,35 @@ class Store:
         """For reading one thing, or several that need not agree: each statement sees the newest state.
         Saves the database beginning and ending a transaction. Raises UNAVAILABLE when it cannot be read."""
         self._demand_undamaged()
-        with translated(Reason.UNAVAILABLE), begun(self.engine, LOOK) as session:
+        with translated(Reason.UNAVAILABLE), self._looking() as session:
             yield Tx(session, writing=False)
+
+    @contextmanager
+    def _looking(self) -> Iterator[Session]:
+        """A session without a transaction; kept for the next who looks, unless something went wrong."""
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = Session(self.engine)
+        try:
+            yield session
+        except BaseException as error:
+            session.close()
+            if isinstance(error, SQLAlchemyError):
+                self._let_idle_go()  # where one connection was lost, so are probably all of them
+            raise
+        if session.bare and len(self._idle) < IDLE:
+            self._idle.append(session)
+        else:
+            session.commit()
+            session.close()
+
+    def _let_idle_go(self) -> None:
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
 
     def demand_sound(self, checkpoint_key: PublicKey) -> None:
         """Refuse a store whose ledger does not build on the newest checkpoint that `checkpoint_key` signed,
@@ -324,7 +355,9 @@ class Store:
 
     def close(self) -> None:
         """Close all connections."""
+        self._let_idle_go()
         self.engine.dispose()
+        self.writers.dispose()
 
 
 def match_etag(record: Record, etag: str, *, required: bool = True) -> int:

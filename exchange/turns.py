@@ -107,6 +107,7 @@ class _Shared:
             self.session.mark()
         try:
             yield self.session
+            self.session.flush()
         except BaseException:
             if marked:
                 self.session.back_to_mark()

@@ -24,6 +24,7 @@ from exchange.databases import empty_log
 from exchange.erasing import erase
 from exchange.identity import Principal
 from exchange.records import Person
+from exchange.session import Rows
 from exchange.store import Store
 from tests.halls import COORDINATION, SUPERVISION, City, refused
 from tests.papers import COMPANY, GATEWAY, NOW, PROVIDER, STEWARD, Cast, key
@@ -141,6 +142,15 @@ def test_threads_append_one_after_another(city: City) -> None:
         assert ledger.recheck(tx) == 36
 
 
+def test_an_entry_concerns_as_many_as_there_are(city: City) -> None:
+    """More than go into one statement."""
+    many = [f"party-{number:03}" for number in range(2 * Rows.AT_ONCE + 3)]
+    with city.store.transaction() as tx:
+        for count in (0, 1, Rows.AT_ONCE, Rows.AT_ONCE + 1, len(many)):
+            index = ledger.append(tx, city.hall, event="e", resource="r", actor="a", parties=many[:count], detail={})
+            assert sorted(ledger.concerned(tx, index)) == many[:count]
+
+
 # --- nothing without the ledger
 
 
@@ -148,7 +158,7 @@ def _fill_disk(store: Store) -> None:
     """From now on the database refuses writes: SQLite as when read-only, PostgreSQL as when full."""
     if store.engine.dialect.name == "sqlite":
 
-        @sa.event.listens_for(store.engine, "checkout")
+        @sa.event.listens_for(store.writers, "checkout")
         def _(raw: object, *_: object) -> None:
             raw.execute("PRAGMA query_only=ON").close()  # type: ignore[attr-defined]
 

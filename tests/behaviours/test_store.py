@@ -545,6 +545,82 @@ def test_a_mark_that_fails_takes_no_earlier_part_back_unseen(parties: Store, mon
     assert people(parties) == {person(3).name}
 
 
+def test_a_mark_that_the_database_refuses_takes_no_earlier_part_back_unseen(
+    parties: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent with what comes after it, and going back must not end at the mark of an earlier part."""
+    mark, marks = Session.mark, itertools.count()
+
+    def refused_later(session: Session) -> None:
+        mark(session)
+        if next(marks) == 2:
+            session._unsent[-1] = ("SAVEPOINT 1",)
+
+    monkeypatch.setattr(Session, "mark", refused_later)
+    outcomes = Crowd(parties, [inserting(number) for number in range(4)]).run()
+    assert {outcomes[number] for number in range(3)} <= {"LEDGER_UNAVAILABLE", "INTERNAL"}
+    assert outcomes[3] == "done"
+    assert people(parties) == {person(3).name}
+
+
+def test_a_writer_that_fails_before_it_did_anything_takes_nobody_with_it(parties: Store) -> None:
+    def fails(_: Tx) -> None:
+        raise ValueError("no")
+
+    crowd = Crowd(parties, [inserting(0), fails, inserting(2), fails, inserting(4)])
+    assert crowd.run() == {0: "done", 1: "no", 2: "done", 3: "no", 4: "done"}
+    assert people(parties) == {person(number).name for number in (0, 2, 4)}
+
+
+def test_a_change_that_waits_and_is_refused_takes_back_its_own_part_alone(parties: Store) -> None:
+    """Nothing comes after it in its part, so it is sent at the end of that: before the part counts as kept."""
+
+    def answering(number: int) -> Callable[[Tx], object]:
+        def act(tx: Tx) -> None:
+            tx.insert(person(number))
+            tx.remember(Call("me", "m", "the same id", "b"), person(number).name)
+
+        return act
+
+    outcomes = Crowd(parties, [answering(0), answering(1), inserting(2)]).run()
+    assert outcomes == {0: "done", 1: "INTERNAL", 2: "done"}
+    assert people(parties) == {person(0).name, person(2).name}
+
+
+def test_what_waits_is_there_for_whoever_asks(parties: Store) -> None:
+    call = Call("me", "m", "1", "b")
+    with parties.transaction() as tx:
+        tx.remember(call, "made")
+        assert tx.replay(call) == "made"
+    with parties.transaction() as tx:
+        tx.remember(Call("me", "m", "2", "b"), "made")
+        counted = tx.connection.execute(sa.select(sa.func.count()).select_from(tables.calls)).scalar_one()
+    assert counted == 2
+
+
+def test_a_look_that_fails_leaves_the_next_one_whole(parties: Store) -> None:
+    """Connections are kept for who looks: of those that were lost together none is used again."""
+    with parties.look() as one, parties.look() as other:
+        lost = [one.session, other.session]
+    for session in lost:
+        session._raw.close()
+    with pytest.raises(SluicegateError), parties.look() as tx:
+        tx.get(Person, person(1).name)
+    for _ in range(3):
+        with parties.look() as tx:
+            assert tx.get(Person, person(1).name) is None
+
+
+def test_who_looks_sees_what_was_committed_since(parties: Store) -> None:
+    for number in range(3):
+        with parties.look() as tx:
+            assert tx.get(Person, person(number).name) is None
+        with parties.transaction() as tx:
+            tx.insert(person(number))
+        with parties.look() as tx:
+            assert tx.get(Person, person(number).name) is not None
+
+
 def test_a_transaction_that_the_database_gave_up_is_no_success(parties: Store) -> None:
     """SQLite does so when it is out of room, PostgreSQL after any error: a commit says nothing of it."""
 

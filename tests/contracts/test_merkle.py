@@ -242,6 +242,14 @@ def test_a_rewound_ledger_is_named():
     assert "rewound: it had 9 entries and now shows 5" in message
 
 
+def test_what_appending_reads_is_known_before():
+    read: list[tuple[int, int]] = []
+    for size in [*range(70), 2**20 - 1, 2**20, 2**40 - 2]:
+        read.clear()
+        merkle.append(lambda *node: read.append(node) or bytes(32), size, bytes(32))
+        assert merkle.left_of(size) == read
+
+
 def test_logarithmic_reads():
     """Append, root and proofs of a tree of a million leaves read tens of nodes, not thousands."""
     read: list[tuple[int, int]] = []

@@ -240,7 +240,7 @@ def test_nothing_is_granted_on_a_database_that_is_only_readable(town: Town, deal
     before = (count(town), town.events())
     protected = Store(str(town.store.engine.url.render_as_string(hide_password=False)).replace("+pysqlite", ""))
 
-    @sa.event.listens_for(protected.engine, "connect")
+    @sa.event.listens_for(protected.writers, "connect")
     def protect(raw: Any, _: object) -> None:
         raw.execute("PRAGMA query_only = ON").close()
 
