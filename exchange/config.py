@@ -159,7 +159,7 @@ class GatewaySettings(_Settings, frozen=True, kw_only=True):
     state: Path = Path("state.db")
     spool: Path = Path("spool")
     spool_limit: Annotated[int, Meta(ge=1)] = 200 << 30
-    memory_limit: Annotated[int, Meta(ge=0)] = 512 << 20
+    memory_limit: Annotated[int, Meta(ge=0)] = 320 << 20
     part_bytes: Annotated[int, Meta(ge=1 << 16)] = 32 << 20
     statements: Path = Path("statements")
     standard: str = "desensitisation/1"
