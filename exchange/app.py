@@ -118,6 +118,9 @@ def exchange_server(settings: ExchangeSettings, *, policy: PolicyEngine | None =
     return ExchangeServer(hall, settings, Authenticator.of_store(store, settings.audience, clock))
 
 
+MORSEL = 50_000  # rows that the engine of a gateway takes at once
+
+
 class BoundSources(Mapping[str, "SourceSettings"]):
     """The datasets of a `gateway.toml`, read anew for each transfer: a source is bound without a restart."""
 
@@ -148,13 +151,15 @@ class BoundSources(Mapping[str, "SourceSettings"]):
         return len(self._now())
 
 
-def _arrow_heap() -> None:
+def _little_memory() -> None:
     """Take Arrow's buffers from jemalloc, where Arrow was built with it: of its heaps it gives back soonest what a
-    release no longer needs."""
+    release no longer needs. And have the engine, which works ahead, do so in smaller pieces."""
+    import polars as pl
     import pyarrow as pa
 
     with contextlib.suppress(NotImplementedError):
         pa.set_memory_pool(pa.jemalloc_memory_pool())
+    pl.Config.set_streaming_chunk_size(MORSEL)
 
 
 class RunningGateway:
@@ -171,7 +176,7 @@ class RunningGateway:
         from exchange.control_plane import GrpcControlPlane
 
         self_test()
-        _arrow_heap()
+        _little_memory()
         config.check_private(settings.tls_key)
         self._state = GatewayState(settings.state, clock=clock, entropy=os.urandom)
         self._connection = Connection(
