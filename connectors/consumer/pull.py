@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,14 +21,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.flight as fl
 
+from connectors import calling
 from connectors.consumer.sinks import Sink
 from connectors.digest import ContentDigest, arrow_type, demand_sound
-from connectors.reaching import unreachable
 from connectors.tls import ClientPair
 from contracts import receipt as receipts
 from contracts.agreement import VerifiedAgreement
 from contracts.envelope import Envelope
-from contracts.errors import TRAITS, Reason, SluicegateError
+from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Intent, PartDigest, Receipt
 
 # progress(rows, bytes, total_rows): rows and bytes that arrived under this ticket
@@ -61,9 +60,6 @@ OF_THE_DEPARTMENT = frozenset(
 )
 MAX_PARTS = 100_000
 PARALLEL = 2  # streams at once that pay: one reader alone leaves the gateway waiting
-# So much of a stream may be on its way unread: two batches and more. The library's own 64 KiB, widened as
-# it probes, lets the gateway wait for permission to go on after every few records of TLS.
-_WINDOW = [("grpc.http2.lookahead_bytes", 16 << 20), ("grpc.http2.bdp_probe", 0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +212,10 @@ def fetch(
     reason, UNAVAILABLE, DIGEST_MISMATCH, RECEIPT_INVALID, SIGNATURE_INVALID, KEY_UNTRUSTED or SINK_FAILED.
     What broke off after it began is an `Incomplete`, and what arrived whole stays in the sink.
     """
-    with connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
+    with calling.connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
         # 1
         wanted = fl.FlightDescriptor.for_command(ticket)
-        info = _call(lambda: client.get_flight_info(wanted, _timeout(start_timeout)), address)
+        info = calling.call(lambda: client.get_flight_info(wanted, calling.within(start_timeout)), address)
         transfer = receipts.claimed_grant(ticket).transfer
         envelope, intent = _announced(info, agreement, transfer, clock())
         try:
@@ -255,7 +251,7 @@ def end(
 ) -> Envelope:
     """End a transfer that broke off before its receipt, so that its missing parts can be granted; the
     receipt of what left. Raises what the gateway answers, or UNAVAILABLE."""
-    with connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
+    with calling.connected(address, ca, pair, unsafe_plaintext=unsafe_plaintext) as client:
         return _receipt(client, ticket, 10.0)
 
 
@@ -404,7 +400,7 @@ class _Reading:
 
     def _one(self, part: int, endpoint: fl.FlightEndpoint) -> None:
         self._digest.open_part(part)
-        reader = _call(lambda: self._client.do_get(endpoint.ticket, _timeout(self._timeout)))
+        reader = calling.call(lambda: self._client.do_get(endpoint.ticket, calling.within(self._timeout)))
         awaited = self._intent.parts[part].rows
         try:
             while (batch := _next(reader)) is not None:
@@ -437,7 +433,7 @@ class _Reading:
 
 def _next(reader: fl.FlightStreamReader) -> pa.RecordBatch | None:
     try:
-        return _call(reader.read_chunk).data
+        return calling.call(reader.read_chunk).data
     except StopIteration:
         return None
 
@@ -446,10 +442,10 @@ def _receipt(client: fl.FlightClient, ticket: bytes, timeout: float) -> Envelope
     """End the transfer; its signed receipt."""
 
     def ask() -> bytes:
-        (result,) = client.do_action(fl.Action("receipt", ticket), _timeout(timeout))
+        (result,) = client.do_action(fl.Action("receipt", ticket), calling.within(timeout))
         return bytes(result.body.to_pybytes())
 
-    return Envelope.from_bytes(_call(ask))
+    return Envelope.from_bytes(calling.call(ask))
 
 
 def _partial_receipt(client: fl.FlightClient, ticket: bytes) -> Envelope | None:
@@ -459,60 +455,3 @@ def _partial_receipt(client: fl.FlightClient, ticket: bytes) -> Envelope | None:
         return _receipt(client, ticket, 10.0)
     except SluicegateError:
         return None
-
-
-@contextmanager
-def connected(
-    address: str, ca: bytes | None, pair: ClientPair | None = None, *, unsafe_plaintext: bool = False
-) -> Iterator[fl.FlightClient]:
-    """A Flight client for a gateway's address, which is shown `pair` if it asks. Raises CONFIG_UNSAFE without TLS."""
-    if not address.startswith("grpc+tls://") and not unsafe_plaintext:
-        raise SluicegateError(Reason.CONFIG_UNSAFE, "the gateway's address must begin with grpc+tls://")
-    try:
-        shown = {} if pair is None else {"cert_chain": pair.certificate, "private_key": pair.unsafe_key}
-        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_WINDOW, **shown)
-    except (pa.ArrowException, ValueError, TypeError):
-        raise SluicegateError(
-            Reason.INVALID_ARGUMENT, "the gateway's address is not one: grpc+tls://host:port"
-        ) from None
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _timeout(seconds: float) -> fl.FlightCallOptions:
-    return fl.FlightCallOptions(timeout=seconds)
-
-
-def _call(call: Callable[[], Any], address: str = "") -> Any:
-    """Make a Flight call; what fails becomes one of our errors. StopIteration passes."""
-    try:
-        return call()
-    except (fl.FlightError, pa.ArrowException, OSError) as error:
-        raise told(error, address) from None
-
-
-_TRANSPORT: tuple[tuple[type[Exception], Reason, str], ...] = (
-    (fl.FlightTimedOutError, Reason.DEADLINE_EXCEEDED, "the gateway did not answer in time"),
-    (fl.FlightCancelledError, Reason.CANCELLED, "the call was cancelled"),
-)
-
-
-def told(error: Exception, address: str = "") -> SluicegateError:
-    """A Flight error in our own words: the reason that a gateway puts first in its text, with its request
-    id, or what the transport's status means. `address` is where the gateway was looked for."""
-    word, colon, rest = str(error).partition(": ")
-    if colon and word in Reason.__members__:
-        reason = Reason(word)
-        begin, end = rest.find("["), rest.find("]")
-        request = rest[begin + 1 : end] if 0 <= begin < end <= begin + 33 else ""
-        metadata = {"requestId": request} if request.isalnum() else {}
-        return SluicegateError(reason, f"the gateway refused: {TRAITS[reason].meaning}", metadata=metadata)
-    for kind, reason, message in _TRANSPORT:
-        if isinstance(error, kind):
-            return SluicegateError(reason, message)
-    if isinstance(error, fl.FlightUnavailableError):
-        where = f"the gateway at {address.partition('://')[2] or address}" if address else "the gateway"
-        return unreachable(where, str(error), authority="the certificates that it was registered with")
-    return SluicegateError(Reason.UNAVAILABLE, "the connection to the gateway failed")

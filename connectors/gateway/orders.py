@@ -6,7 +6,7 @@ import json
 
 import pyarrow.flight as fl
 
-from connectors.consumer.pull import connected, told
+from connectors.calling import connected, told
 from connectors.tls import ClientPair
 from contracts.envelope import Envelope
 

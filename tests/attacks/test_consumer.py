@@ -24,7 +24,7 @@ import polars as pl
 import pyarrow.flight as fl
 import pytest
 
-from connectors.consumer import pull
+from connectors import calling
 from contracts.envelope import Kind, sign
 from contracts.errors import TRAITS, Reason, SluicegateError
 from exchange import agreements, config, signing, transfers
@@ -175,7 +175,7 @@ def told(call: Callable[[], object]) -> object:
     try:
         return call()
     except fl.FlightError as error:
-        raise pull.told(error) from None
+        raise calling.told(error) from None
 
 
 # --- taking without owning up

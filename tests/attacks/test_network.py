@@ -243,7 +243,7 @@ def _no_grant() -> tuple[Any, bytes]:
 
 
 def _health(fetching: Fetching) -> None:
-    from connectors.consumer.pull import told
+    from connectors.calling import told
 
     try:
         list(fetching.client.do_action(fl.Action("health", b""), fl.FlightCallOptions(timeout=3)))

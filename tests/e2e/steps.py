@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 
-from connectors.consumer.pull import told
+from connectors.calling import told
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
 from exchange import views

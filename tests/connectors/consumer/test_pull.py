@@ -14,6 +14,7 @@ import pyarrow.flight as fl
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.calling import told
 from connectors.consumer import pull, sinks
 from connectors.consumer.pull import Granted, Incomplete
 from connectors.digest import of_file
@@ -459,4 +460,4 @@ def test_what_the_department_must_mend_is_said_to_be_its(gate: Gate, monkeypatch
 
 @pytest.mark.parametrize("text", ["NOT_A_REASON: x", "", "GRANT_USED", "Flight error: GRANT_USED: x"])
 def test_only_our_own_reasons_are_taken_from_a_text(text: str) -> None:
-    assert pull.told(fl.FlightServerError(text)).reason is Reason.UNAVAILABLE
+    assert told(fl.FlightServerError(text)).reason is Reason.UNAVAILABLE
