@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from exchange.rpc.server import ExchangeServer
     from exchange.store import Store
 
+MORSEL = 50_000  # rows that the engine of a gateway takes at once
+
 
 def clock() -> int:
     """Epoch seconds."""
@@ -116,9 +118,6 @@ def exchange_server(settings: ExchangeSettings, *, policy: PolicyEngine | None =
         checkpoint_key=checkpoint_key,
     )
     return ExchangeServer(hall, settings, Authenticator.of_store(store, settings.audience, clock))
-
-
-MORSEL = 50_000  # rows that the engine of a gateway takes at once
 
 
 class BoundSources(Mapping[str, "SourceSettings"]):

@@ -6,7 +6,7 @@ import json
 
 import pyarrow.flight as fl
 
-from connectors.calling import connected, told
+from connectors import calling
 from connectors.tls import ClientPair
 from contracts.envelope import Envelope
 
@@ -29,11 +29,8 @@ def reveal(address: str, ca: str, order: Envelope, pair: ClientPair | None = Non
 
 
 def _act(kind: str, address: str, ca: str, order: Envelope, pair: ClientPair | None) -> bytes:
-    with connected(address, ca.encode() or None, pair) as client:
-        try:
-            action = fl.Action(kind, order.to_bytes())
-            answers = list(client.do_action(action, fl.FlightCallOptions(timeout=TIMEOUT)))
-        except (fl.FlightError, OSError) as error:
-            raise told(error, address) from None
+    with calling.connected(address, ca.encode() or None, pair) as client:
+        action, options = fl.Action(kind, order.to_bytes()), calling.within(TIMEOUT)
+        answers = calling.call(lambda: list(client.do_action(action, options)), address)
     body: bytes = answers[0].body.to_pybytes()
     return body

@@ -56,12 +56,7 @@ class Few:
 
     def __init__(self) -> None:
         self._codes = Codes()
-        self._known: list[pl.DataFrame] = []
-
-    @property
-    def table(self) -> pl.DataFrame:
-        """What was computed, by code."""
-        return pl.concat(self._known, rechunk=True) if self._known else pl.DataFrame()
+        self.table = pl.DataFrame()  # what was computed, by code
 
     def codes(
         self, hashes: pl.Series, batch: pl.DataFrame, computed: Callable[[pl.DataFrame], pl.DataFrame]
@@ -71,11 +66,12 @@ class Few:
         codes = self._codes.of(arrow)
         if codes is None:
             return None
-        met = sum(table.height for table in self._known)
+        met = self.table.height
         if new := len(self._codes.values) - met:
             fresh = pc.indices_nonzero(pc.greater_equal(codes, met))  # few, but in the first batch
             first = pc.index_in(pa.array(range(met, met + new), codes.type), value_set=codes.take(fresh))
-            self._known.append(computed(batch[cast(pl.Series, pl.from_arrow(fresh.take(first)))]))
+            found = computed(batch[cast(pl.Series, pl.from_arrow(fresh.take(first)))])
+            self.table = pl.concat([self.table, found], rechunk=True) if met else found
         return codes
 
     def of(
@@ -135,9 +131,8 @@ class Packer:
 
     def unpacked(self, name: str, values: pa.Array, kind: pa.DataType | None = None) -> pa.Array:
         """Values of a column as they came, or brought to a type of their kind."""
-        came = self._types.get(name, values.type)
-        kind = kind or came
-        if values.type == _CODE != came:
+        kind = kind or self._types[name]
+        if values.type == _CODE != self._types[name]:
             return self._codes[name].values.cast(kind).take(values)
         return _texts(values).cast(kind)
 

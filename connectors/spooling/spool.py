@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class Rows:
         self, path: Path, *, memory_limit: int, beside: Sequence[str] = (), alike: Alike | None = None
     ) -> None:
         """`beside` are columns that have no part in `size`, by which parts are cut; batches are `alike.folded`."""
-        self._path, self._limit, self._beside = path, memory_limit, beside
+        self._path, self._limit, self._beside = path, memory_limit, (*beside, Alike.CODE)
         self._packer, self._alike = Packer(), alike
         self._classes = pa.record_batch({})
         self._held: list[pa.RecordBatch | _Written] = []
@@ -117,7 +117,7 @@ class Rows:
         self.size += sum(
             _length(values)
             for name, values in zip(batch.schema.names, batch.columns, strict=True)
-            if name not in (*self._beside, Alike.CODE)
+            if name not in self._beside
         )
         if self._alike is not None and Alike.CODE in batch.schema.names:
             self.size += self._alike.size(batch.column(Alike.CODE), self._beside)
@@ -189,16 +189,12 @@ class Rows:
 
 def _run(batch: pa.RecordBatch | _Written, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
     """Rows begin..end-1 of some columns, or of the code that stands in for them."""
-    held = [name for name in columns if name in _names(batch)]
+    held = [name for name in columns if name in batch.schema.names]
     if len(held) < len(columns):
         held.append(Alike.CODE)
     if isinstance(batch, _Written):
         return batch.read(held, begin, end)
     return batch.select(held).slice(begin, end - begin)
-
-
-def _names(batch: pa.RecordBatch | _Written) -> Collection[str]:
-    return batch.names if isinstance(batch, _Written) else batch.schema.names
 
 
 def _length(values: pa.Array) -> int:
@@ -212,18 +208,13 @@ def _length(values: pa.Array) -> int:
 class _Written:
     """A batch that lies in the file, column after column."""
 
-    __slots__ = ("_columns", "num_rows")
+    __slots__ = ("_columns", "num_rows", "schema")
 
     def __init__(self, handle: int, batch: pa.RecordBatch) -> None:
-        self.num_rows = batch.num_rows
+        self.num_rows, self.schema = batch.num_rows, batch.schema
         self._columns = {
             name: _Column(handle, values) for name, values in zip(batch.schema.names, batch.columns, strict=True)
         }
-
-    @property
-    def names(self) -> Collection[str]:
-        """Its columns."""
-        return self._columns
 
     def read(self, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
         """Rows begin..end-1 of some columns."""

@@ -123,7 +123,6 @@ class Standing:
         self._agreement = {
             "fields": plain(_leaving(contract, agreement.purpose, agreement.fields)),
             "consumer": agreement.consumer,
-            "state": "",
             "approvals": list(agreement.approvals),
             "not_before": instants.epoch(agreement.not_before),
             "not_after": instants.epoch(agreement.not_after),
