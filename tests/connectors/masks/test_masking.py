@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.masks import calendar, known_answers, masking
+from connectors.masks import known_answers, masking
 from connectors.masks import values as mask_values
 from connectors.masks.ff1 import Ff1Cipher
 from connectors.masks.masking import masked, normalised, polars_type
@@ -863,16 +863,22 @@ def test_truncation_is_by_the_wall_clock_of_the_zone(zone: str, moments: list[dt
 
 
 @quick
-@given(days=st.lists(st.none() | st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31)), max_size=12))
-def test_dates_are_the_calendars(days: list[dt.date | None]) -> None:
+@given(
+    days=st.lists(st.none() | st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31)), max_size=12),
+    near=st.lists(st.none() | st.dates(dt.date(2023, 12, 25), dt.date(2024, 3, 5)), max_size=200),
+)
+def test_dates_are_the_calendars_whether_few_days_or_many_lie_between(
+    days: list[dt.date | None], near: list[dt.date | None]
+) -> None:
     parts = {"year": "%Y", "month": "%m", "day": "%d", "week": "%V", "weekday": "%u"}
-    for part, form in parts.items():
-        wanted = [None if day is None else int(day.strftime(form)) for day in days]
-        assert mask(days, {"mask": "date_part", "part": part}, d.DATE).to_list() == wanted
-    quarters = [day and dt.date(day.year, (day.month - 1) // 3 * 3 + 1, 1) for day in days]
-    assert mask(days, {"mask": "truncate", "unit": "quarter"}, d.DATE).to_list() == quarters
-    halves = [day and dt.date(day.year, 1 if day.month < 7 else 7, 1) for day in days]
-    assert mask(days, {"mask": "bucket", "size": "6mo"}, d.DATE).to_list() == halves
+    for values in (days, near):
+        for part, form in parts.items():
+            wanted = [None if day is None else int(day.strftime(form)) for day in values]
+            assert mask(values, {"mask": "date_part", "part": part}, d.DATE).to_list() == wanted
+        quarters = [day and dt.date(day.year, (day.month - 1) // 3 * 3 + 1, 1) for day in values]
+        assert mask(values, {"mask": "truncate", "unit": "quarter"}, d.DATE).to_list() == quarters
+        halves = [day and dt.date(day.year, 1 if day.month < 7 else 7, 1) for day in values]
+        assert mask(values, {"mask": "bucket", "size": "6mo"}, d.DATE).to_list() == halves
 
 
 def test_a_moment_beyond_every_date_is_refused_and_not_taken_for_another() -> None:
@@ -880,32 +886,6 @@ def test_a_moment_beyond_every_date_is_refused_and_not_taken_for_another() -> No
     for words in ({"mask": "truncate", "unit": "month"}, {"mask": "date_part", "part": "year"}):
         with pytest.raises(pl.exceptions.InvalidOperationError):
             mask(beyond, {**words, "zone": "Etc/UTC"}, d.timestamp("ms"))
-
-
-@quick
-@given(
-    numbers=st.lists(st.integers(-95_000_000, 95_000_000), min_size=1, max_size=8),
-    months=st.sampled_from([1, 5, 6, 7, 12, 36, 84, 240, 4800, 9600, 119_988]),
-    origin=st.integers(-50_000, 50_000),
-)
-def test_every_round_of_the_calendar_is_as_the_first(numbers: list[int], months: int, origin: int) -> None:
-    """As far as the engine itself can say what date a day is."""
-    frame = pl.DataFrame({"n": numbers, "day": numbers}, schema={"n": pl.Int32, "day": pl.Date})
-    day, number = pl.col("day"), pl.col("n")
-    for part in ("year", "quarter", "month", "week", "day", "weekday"):
-        assert frame.select(calendar.part(number, part)).to_series().to_list() == (
-            frame.select(getattr(day.dt, part)()).to_series().to_list()
-        )
-    for unit in ("1d", "1w", "1mo", "1q", "1y"):
-        both = frame.select(found=calendar.start(number, unit), wanted=day.dt.truncate(unit))
-        assert both["found"].equals(both["wanted"])
-    begins = calendar.class_start(number, months, origin)
-    month = (begins.dt.year().cast(pl.Int64) - 1970) * 12 + begins.dt.month() - 1
-    within = (day.dt.year().cast(pl.Int64) - 1970) * 12 + day.dt.month() - 1 - month
-    found = frame.filter(number.abs() < 90_000_000).select(
-        first=begins.dt.day() == 1, whole=(month - origin) % months == 0, here=within.is_between(0, months - 1)
-    )
-    assert found.to_dict(as_series=False) == {name: [True] * found.height for name in ("first", "whole", "here")}
 
 
 @quick
