@@ -20,15 +20,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import polars as pl
 
 from connectors.masks import masking
 from connectors.measures import effectiveness
 from connectors.measures import spread as spreading
+from connectors.measures.composite import Joined
 from connectors.measures.spread import Limit
-from connectors.measures.tally import SLICE, Census, Tally, TooManyOpenError, counted_exactly, repeated
+from connectors.measures.tally import SLICE, Census, Tally, TooManyOpenError, Units, counted_exactly, units_of
 from connectors.spooling.order import ReleaseKey
 from contracts import techniques as t
 from contracts.errors import Reason, SluicegateError
@@ -235,6 +236,14 @@ def allowed(plan: Plan) -> float:
     return (plan.max_suppression or 0.0) if plan.on_violation == "suppress" else 0.0
 
 
+class Failing(NamedTuple):
+    """Classes of one grouping that miss a bound; of a pseudonym's, what is known of its units."""
+
+    grouping: str | None
+    classes: pl.Series
+    units: Units | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One measuring: the hash columns of all batches (given anew at each call), the layout, the bounds, and
@@ -265,22 +274,32 @@ class Measure:
                 "persons cannot be told apart",
                 metadata={"rows_in": str(verdict.rows_in), "rows_without_entity": str(nameless)},
             )
-        first = True
+        first, rounds = True, dict[str | None, Census]()
         # k and l first: how values are spread is judged against what those leave.
         while True:
-            rounds = [(grouping, self._census(grouping, verdict)) for grouping in self.places.groupings]
+            stale = [grouping for grouping in self.places.groupings if grouping not in rounds]
+            rounds.update((grouping, self._census(grouping, verdict)) for grouping in stale)
             if first:
-                verdict.failing = sum(len(census.failing) for _, census in rounds)
-                verdict.alone = max(census.alone / max(1, census.entities) for _, census in rounds)
-                verdict.lowest_k = min(census.lowest["n"] for _, census in rounds)
+                found = rounds.values()
+                verdict.failing = sum(len(census.failing) for census in found)
+                verdict.alone = max(census.alone / max(1, census.entities) for census in found)
+                verdict.lowest_k = min(census.lowest["n"] for census in found)
                 verdict.lowest_l = {
-                    name: min(census.lowest[column] for _, census in rounds) for name, column in self.places.values
+                    name: min(census.lowest[column] for census in found) for name, column in self.places.values
                 }
                 first = False
                 if self.compare is not None and self._withheld(verdict, self.compare.trimmed(verdict.alive)):
+                    rounds.clear()
                     continue
-            verdict.tables = [census.kept for _, census in rounds]
-            suppressed = self._suppressed(verdict, [(grouping, census.failing) for grouping, census in rounds])
+            verdict.tables = [rounds[grouping].kept for grouping in self.places.groupings]
+            failing = [
+                Failing(grouping, rounds[grouping].failing, rounds[grouping].units)
+                for grouping in stale
+                if len(rounds[grouping].failing)
+            ]
+            suppressed = self._suppressed(verdict, failing)
+            # Classes go whole, so that those left of the same grouping stay what they are.
+            rounds = {one.grouping: rounds[one.grouping] for one in failing if len(failing) == 1}
             if not suppressed and self.places.spread and verdict.rows_suppressed < verdict.rows_in:
                 suppressed = self._suppressed(verdict, self._spread(verdict))
             if not suppressed and self.compare is not None and verdict.rows_suppressed < verdict.rows_in:
@@ -288,12 +307,10 @@ class Measure:
             if not suppressed or verdict.share > most_suppressed:
                 return verdict
 
-    def _suppressed(self, verdict: Verdict, failing: list[tuple[str | None, pl.Series]]) -> int:
+    def _suppressed(self, verdict: Verdict, failing: Iterable[Failing]) -> int:
         """Suppress the classes that fail, grouping by grouping; how many rows that were."""
         seen = list(verdict.alive)  # all groupings of a round judge the same rows
-        more = sum(
-            self._suppress(grouping, classes, seen, verdict.alive) for grouping, classes in failing if len(classes)
-        )
+        more = sum(self._suppress(missed, seen, verdict.alive) for missed in failing if len(missed.classes))
         verdict.rows_suppressed += more
         return more
 
@@ -309,7 +326,7 @@ class Measure:
         verdict.rows_suppressed += len(rows)
         return len(rows)
 
-    def _spread(self, verdict: Verdict) -> list[tuple[str | None, pl.Series]]:
+    def _spread(self, verdict: Verdict) -> list[Failing]:
         """Measure how values are spread; the classes that miss a bound, once for each field."""
         found = {limit: spreading.whole(self._alive(verdict.alive), limit) for limit in self.places.spread}
         wholes = {limit: of for limit, of in found.items() if of is not None}
@@ -322,14 +339,16 @@ class Measure:
             if wholes
         ]
         failing = [
-            (grouping, spreading.missing(tables[limit], limit)) for grouping, tables in measured for limit in wholes
+            Failing(grouping, spreading.missing(tables[limit], limit))
+            for grouping, tables in measured
+            for limit in wholes
         ]
         verdict.spread = {
             limit.field: spreading.worst([tables[limit] for _, tables in measured], limit) for limit in wholes
         }
         if not verdict.first_spread:
             verdict.first_spread = dict(verdict.spread)
-            verdict.failing += sum(len(classes) for _, classes in failing)
+            verdict.failing += sum(len(missed.classes) for missed in failing)
         return failing
 
     def _census(self, grouping: str | None, verdict: Verdict) -> Census:
@@ -344,10 +363,10 @@ class Measure:
                 slices *= 4
 
     def _counted(self, grouping: str | None, alive: list[pl.Series | None], slices: int) -> Census:
-        census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
+        census = self._new_census()
         for index in range(slices):
             tallies = {column: Tally(bound, self.budget) for column, bound in (("n", self.k), *census.least.items())}
-            for rows in self._classes(grouping, alive):
+            for rows in self._persons(grouping, alive, census.units):
                 for piece in rows.iter_slices(SLICE):
                     mine = piece.filter(pl.col("class") % slices == index) if slices > 1 else piece
                     for column, tally in tallies.items():
@@ -358,11 +377,16 @@ class Measure:
 
     def _exactly(self, grouping: str | None, verdict: Verdict) -> Census:
         """The same, counted to the end."""
-        census = Census(self.k, {column: self.l[name] for name, column in self.places.values})
+        census = self._new_census()
         items = {"n": self.places.entity, **{column: column for column in census.least}}
         rows = verdict.rows_in - verdict.rows_suppressed
-        census.take(counted_exactly(partial(self._classes, grouping, verdict.alive), items, rows, self.budget))
+        persons = partial(self._persons, grouping, verdict.alive, census.units)
+        census.take(counted_exactly(persons, items, rows, self.budget))
         return census
+
+    def _new_census(self) -> Census:
+        least = {column: self.l[name] for name, column in self.places.values}
+        return Census(self.k, least, units=self.budget // 2)
 
     def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
         """The rows still alive, each with its class; for a unit, all rows of a unit in one frame."""
@@ -370,38 +394,41 @@ class Measure:
             for batch in self._alive(alive):
                 yield batch.with_columns(pl.col(self.places.row).alias("class"))
             return
-        for part in self._by_unit(grouping, alive):
-            yield part.with_columns(composite(part, self.places.row, grouping))
+        for joined in self._joined(grouping, alive):
+            yield joined.rows
 
-    def _by_unit(self, grouping: str, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
-        rows = sum(batch.height for batch in self._alive(alive))
+    def _persons(self, grouping: str | None, alive: list[pl.Series | None], units: Units) -> Iterator[pl.DataFrame]:
+        """The same as far as counting needs it: of persons who are the units, each once. Adds what units there are."""
+        if grouping is None:
+            yield from self._classes(grouping, alive)
+            return
+        for joined in self._joined(grouping, alive):
+            units.add(joined.units)
+            yield joined.units if grouping == self.places.entity and not self.places.values else joined.rows
+
+    def _joined(self, grouping: str, alive: list[pl.Series | None]) -> Iterator[Joined]:
+        heights = (batch.height for batch in self.batches())
+        rows = sum(n if mask is None else int(mask.sum()) for n, mask in zip(heights, alive, strict=True))
         slices = max(1, -(-rows // self.budget))
         for index in range(slices):
             mine = (pl.col(grouping).fill_null(0) % slices == index) if slices > 1 else None
             frames = [batch.filter(mine) if mine is not None else batch for batch in self._alive(alive)]
             if frames:
-                yield pl.concat(frames, rechunk=True)
+                yield Joined(pl.concat(frames, rechunk=True), self.places.row, grouping)
 
     def _alive(self, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
         for batch, mask in zip(self.batches(), alive, strict=True):
             yield batch if mask is None else batch.filter(mask)
 
-    def _suppress(
-        self, grouping: str | None, failing: pl.Series, seen: list[pl.Series | None], alive: list[pl.Series | None]
-    ) -> int:
+    def _suppress(self, failing: Failing, seen: list[pl.Series | None], alive: list[pl.Series | None]) -> int:
         """Mark the rows of classes that fail among those seen as not to leave; how many more there are now."""
-        units: pl.Series | None = None
-        if grouping is not None:
-            gone = [
-                part.with_columns(composite(part, self.places.row, grouping))
-                .filter(pl.col("class").is_in(failing.implode()))[grouping]
-                .unique()
-                for part in self._by_unit(grouping, seen)
-            ]
-            units = pl.concat(gone).drop_nulls()
+        grouping, classes, known = failing
+        units = None if known is None else known.of(classes)
+        if grouping is not None and units is None:
+            units = units_of(classes, (joined.units for joined in self._joined(grouping, seen)))
         more = 0
         for index, batch in enumerate(self.batches()):
-            row = batch[self.places.row].is_in(failing.implode())
+            row = batch[self.places.row].is_in(classes.implode())
             if grouping is None or units is None:
                 goes = row
             else:  # a null pseudonym joins nothing: such a row stands for itself
@@ -412,25 +439,6 @@ class Measure:
             more += (batch.height if before is None else int(before.sum())) - int(after.sum())
             alive[index] = after
         return more
-
-
-def composite(rows: pl.DataFrame, row: str, unit: str) -> pl.Series:
-    """The class of each row: its unit's set of tuples, as one hash. All rows of a unit must be here.
-
-    A set's hash is the sum of its tuples' hashes, which needs no sorting; of one tuple, the tuple's own.
-    """
-    again = repeated(rows[unit])
-    if again.is_empty():
-        return rows[row].alias("class")
-    sets = (
-        rows.filter(pl.col(unit).is_in(again.implode()))
-        .select(unit, row)
-        .unique()
-        .group_by(unit)
-        .agg(pl.col(row).sum().alias("class"))
-    )
-    joined = rows.select(unit, row).join(sets, on=unit, how="left", maintain_order="left")
-    return joined.select(pl.coalesce("class", row).alias("class")).to_series()
 
 
 def bounds(plan: Plan, places: Layout, verdict: Verdict, opening: bytes, *, loss: float | None) -> Bounds:

@@ -21,17 +21,14 @@ def repeated(values: pl.Series) -> pl.Series:
 
 
 class Tally:
-    """Distinct items of each class, counted up to `enough` and no further (None: to the end).
+    """Distinct items of each class, counted up to `enough` and no further.
 
     A class that has enough is closed: its later rows cost one lookup. So memory is that of the classes
-    that have not enough yet, and more of them than the budget raise. Counting to the end is for tables
-    whose every row fits.
+    that have not enough yet, and more of them than the budget raise.
     """
 
-    def __init__(self, enough: int | None, budget: int) -> None:
+    def __init__(self, enough: int, budget: int) -> None:
         self._enough, self._budget = enough, budget
-        # Closing classes early pays only while few rows wait; counting to the end gains by merging seldom.
-        self._most_waiting = max(SLICE // 2, budget // 2) if enough is None else SLICE // 2
         self._closed: pl.DataFrame | None = None
         self._open: pl.DataFrame | None = None
         self._pending: list[pl.DataFrame] = []
@@ -44,7 +41,7 @@ class Tally:
             rows = rows.join(self._closed, on="class", how="anti")
         self._pending.append(rows)
         self._waiting += rows.height
-        if self._waiting >= max(self._most_waiting, self._open.height if self._open is not None else 0):
+        if self._waiting >= max(SLICE // 2, self._open.height if self._open is not None else 0):
             self._settle()
 
     def counts(self, name: str) -> pl.DataFrame:
@@ -64,13 +61,12 @@ class Tally:
         if not frames:
             return
         merged = pl.concat(frames).unique()
-        if self._enough is not None:
-            done = merged.group_by("class").len().filter(pl.col("len") >= self._enough).select("class")
-            if done.height:
-                merged = merged.join(done, on="class", how="anti")
-                self._closed = done if self._closed is None else pl.concat([self._closed, done])
+        done = merged.group_by("class").len().filter(pl.col("len") >= self._enough).select("class")
+        if done.height:
+            merged = merged.join(done, on="class", how="anti")
+            self._closed = done if self._closed is None else pl.concat([self._closed, done])
         self._open = merged
-        if self._enough is not None and merged.height > self._budget:
+        if merged.height > self._budget:
             raise TooManyOpenError
 
 
@@ -87,25 +83,50 @@ def counted_exactly(
     slices = max(1, -(-rows // budget))
     counts: dict[str, list[pl.DataFrame]] = {name: [] for name in items}
     for index in range(slices):
-        tallies = {name: Tally(None, budget) for name in items}
+        pairs: dict[str, list[pl.DataFrame]] = {name: [] for name in items}
         for frame in classes():
-            for piece in frame.iter_slices(SLICE):
-                for name, tally in tallies.items():
-                    pairs = piece.select("class", item=pl.col(items[name]))
-                    tally.add(pairs.filter(pl.col("item") % slices == index) if slices > 1 else pairs)
-        for name, tally in tallies.items():
-            counts[name].append(tally.counts(name))
-    if slices == 1:
-        return {name: tables[0] for name, tables in counts.items()}
-    return {name: pl.concat(tables).group_by("class").agg(pl.col(name).sum()) for name, tables in counts.items()}
+            for name, column in items.items():
+                mine = frame.select("class", pl.col(column).alias(name))
+                pairs[name].append(mine.filter(pl.col(name) % slices == index) if slices > 1 else mine)
+        for name, frames in pairs.items():
+            if frames:
+                counts[name].append(pl.concat(frames).drop_nulls().group_by("class").agg(pl.col(name).n_unique()))
+    return {
+        name: pl.concat(tables or [_none(name)]).group_by("class").agg(pl.col(name).sum()) if slices > 1 else tables[0]
+        for name, tables in counts.items()
+    }
+
+
+class Units:
+    """The class of every unit of a grouping, kept as long as there are few. To be told of a unit again does no harm."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._tables = most, list[pl.DataFrame]()
+        self._many = False
+
+    def add(self, units: pl.DataFrame) -> None:
+        """Take in a table of unit and class."""
+        self._many = self._many or sum(table.height for table in (*self._tables, units)) > self._most
+        self._tables = [] if self._many else [*self._tables, units]
+
+    def of(self, classes: pl.Series) -> pl.Series | None:
+        """The units of these classes; None if there were too many to keep."""
+        return None if self._many else units_of(classes, self._tables)
+
+
+def units_of(classes: pl.Series, tables: Iterable[pl.DataFrame]) -> pl.Series:
+    """The units of these classes in tables of unit and class, nulls aside."""
+    found = [table.filter(pl.col("class").is_in(classes.implode())).to_series() for table in tables]
+    return pl.concat(found).drop_nulls() if found else pl.Series([], dtype=pl.UInt64)
 
 
 class Census:
     """Counts of all classes of one grouping: those that meet every bound, and those that do not."""
 
-    def __init__(self, k: int, least: dict[str, int]) -> None:
-        """`least`: hash column of a sensitive field -> its l."""
+    def __init__(self, k: int, least: dict[str, int], *, units: int) -> None:
+        """`least`: hash column of a sensitive field -> its l. `units`: of how many to keep the class."""
         self.least = least
+        self.units = Units(units)
         self.alone = self.entities = 0  # entities that are alone in a class, and all, once for each class
         self.lowest = dict.fromkeys(("n", *least), 2**32 - 1)
         self._bounds = {"n": k, **least}

@@ -2,7 +2,7 @@
 
 Who was in one class then and is in another now may stand alone though both classes are large. So a history is a class
 again: the persons of one history and one new class must be k, and so must those of it who are gone. Sets are told apart
-by sums of their members' digests, as in `privacy.composite`.
+by sums of their members' digests, as in `measures.composite`.
 """
 
 from __future__ import annotations

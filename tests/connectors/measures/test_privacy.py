@@ -156,6 +156,23 @@ def test_visits_joined_by_a_pseudonym_are_judged_together() -> None:
         assert verdict.rows_suppressed == expected
 
 
+def test_units_kept_from_counting_are_those_of_every_slice() -> None:
+    """Four households of five rows a tuple, so that they are counted in slices and yet few enough to be kept: two are
+    alone with what they have."""
+    tuples = {"h1": (1, 2), "h2": (1, 2), "h3": (1,), "h4": (2,)}
+    rows = [
+        {"id": f"p-{house}", "house": house, "a": a, "b": "x", "s": None}
+        for house, of in tuples.items()
+        for a in of
+        for _ in range(5)
+    ]
+    plan = _plan(2, 0, ("house",))
+    places, batches = _hashed(plan, rows, 100)
+    for budget in (8, 12, 16):
+        verdict = Measure(batches, places, 2, {}, exact=False, budget=budget).run(most_suppressed=2.0)
+        assert _alive(verdict, batches()) == [row["house"] in ("h1", "h2") for row in rows]
+
+
 @pytest.mark.parametrize("value", [None, "", "  ", "\u3000"])
 def test_a_null_or_empty_entity_is_refused(value: str | None) -> None:
     rows = [
