@@ -142,10 +142,9 @@ def geo_round(mask: t.GeoRound, column: pl.Expr, source: DType) -> pl.Expr:
     """The coordinate with fewer decimals."""
     if source.kind == "float":
         scale = 10.0**mask.decimals
-        value = column.cast(pl.Float64)
-        # The float that is written so: the nearest to the quotient. Dividing by a constant gives another, see `_steps`;
-        # dividing by a column does not, and this one is the scale wherever there is a number.
-        return (value * scale + 0.5).floor() / (value.is_nan().cast(pl.Float64) + scale)
+        whole = (column.cast(pl.Float64) * scale + 0.5).floor()
+        # The float that is written so is the nearest to the quotient: multiplied, see `_steps`, it is a hair off.
+        return (whole * (1.0 / scale)).round(mask.decimals)
     return nearest(column, source, Decimal(1).scaleb(-mask.decimals))
 
 
