@@ -33,17 +33,22 @@ _PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _UNITS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
 
 
-def expression(field: PlannedField, secrets: MaskingSecrets, entity: str | None = None) -> pl.Expr:
+def expression(
+    field: PlannedField, secrets: MaskingSecrets, entity: str | None = None, *, normal: pl.Expr | None = None
+) -> pl.Expr:
     """The field as it leaves, under its own name, of exactly its planned type. `entity` is the column whose
-    distinct values `rare` counts, and whose noise stays the same; without one rows are counted and drawn for."""
+    distinct values `rare` counts, and whose noise stays the same; without one rows are counted and drawn for.
+    `normal`: the field's values `normalised`, where they are already."""
     column = pl.col(field.name)
     if field.source.kind in ("string", "list"):
         # Categorical and enum carry every category of the column with them.
         column = column.cast(polars_type(field.source))
-    return _masked(field, column, secrets, entity).cast(polars_type(field.output)).alias(field.name)
+    return _masked(field, column, secrets, entity, normal).cast(polars_type(field.output)).alias(field.name)
 
 
-def _masked(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None) -> pl.Expr:
+def _masked(
+    field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entity: str | None, normal: pl.Expr | None = None
+) -> pl.Expr:
     mask = field.technique
     if field.source.kind == "list" and mask.each:
         if isinstance(mask, t.Rare):
@@ -53,7 +58,7 @@ def _masked(field: PlannedField, column: pl.Expr, secrets: MaskingSecrets, entit
         return lists.each(column, _masked(element, pl.col(lists.ELEMENT), secrets, None))
     match mask:
         case t.Hmac():
-            return _hmac(mask, column, secrets)
+            return _hmac(mask, column, secrets, normal)
         case t.RandomId():
             return _random_id(field, secrets)
         case t.Rare():
@@ -116,12 +121,11 @@ def _regex(mask: t.Regex, column: pl.Expr, _: DType) -> pl.Expr:
     return pl.when(lost >= mask.min_masked).then(masked).when(column.is_not_null()).then(pl.lit(mask.other))
 
 
-def _hmac(mask: t.Hmac, column: pl.Expr, secrets: MaskingSecrets) -> pl.Expr:
-    value = (
-        normalised(column)
-        if mask.normalise == "text"
-        else text(column).map_batches(not_empty, return_dtype=pl.String, is_elementwise=True)
-    )
+def _hmac(mask: t.Hmac, column: pl.Expr, secrets: MaskingSecrets, normal: pl.Expr | None) -> pl.Expr:
+    if mask.normalise == "text":
+        value = normalised(column) if normal is None else normal
+    else:
+        value = text(column).map_batches(not_empty, return_dtype=pl.String, is_elementwise=True)
     if mask.period is not None:
         # The unit separator and the fixed form of what follows keep two messages from being one.
         start = _period_start(mask.period).cast(pl.String).fill_null("none")

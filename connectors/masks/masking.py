@@ -30,16 +30,27 @@ __all__ = [
 ]
 
 
-def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: Iterable[pl.Expr] = ()) -> pl.LazyFrame:
+def masked(
+    frame: pl.LazyFrame,
+    plan: Plan,
+    secrets: MaskingSecrets,
+    *,
+    beside: Iterable[pl.Expr] = (),
+    person: str | None = None,
+) -> pl.LazyFrame:
     """The columns that leave, masked and clean for the wire, in the plan's order.
 
     `beside` are further columns for the gateway's own use (the entity, to count it), computed from the
-    unmasked frame, put after the columns that leave, and not cleaned.
+    unmasked frame, put after the columns that leave, and not cleaned. `person`, if it is asked for, comes last of
+    them: a column of the entity's normalised values, made once for the masks too.
 
     Raises PLAN_REFUSED for a time zone or a pattern that the engine does not know, CONFIG_UNSAFE for a key that is
     not 64 hexadecimal digits. What the data itself forbids surfaces when the frame is collected.
     """
     others = list(beside)
+    if person is not None:
+        frame = frame.with_columns(normalised(pl.col(plan.entity or "")).alias(person))
+        others.append(pl.col(person))
     names = [field.name for field in plan.fields]
     own = [expr.meta.output_name() for expr in others]
     if clash := set(names) & set(own):
@@ -47,7 +58,8 @@ def masked(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, *, beside: 
     for field in plan.fields:
         _check_zone(field.technique)
         _check_pattern(field)
-    masks = [expression(field, secrets, plan.entity) for field in plan.fields]
+    normal = {plan.entity: pl.col(person)} if person is not None else {}
+    masks = [expression(field, secrets, plan.entity, normal=normal.get(field.name)) for field in plan.fields]
     if any(field.technique.draws for field in plan.fields):
         frame = frame.with_row_index(ROW_NUMBER)
     clean = [wire_clean(pl.col(field.name), polars_type(field.output)) for field in plan.fields]

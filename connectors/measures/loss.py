@@ -11,6 +11,7 @@ values a sample of them is watched, so that memory and time stay small.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import polars as pl
 
@@ -88,14 +89,21 @@ class _Watched:
         """Take in the rows of the values that are watched, and watch fewer once there are too many; while all
         are, they come often, and one row in `every` does. Series, not frames: there is one call a field and
         batch, and each query on a frame costs more than the work on so few rows."""
+        if self._limit == _EVERY and every == 1:
+            self._lower(cast(int, was.approx_n_unique()))
         if self._limit < _EVERY:
             watched = was <= self._limit
             was, value, every = was.filter(watched), value.filter(watched), 1
         elif every > 1:
             was, value = was.gather_every(every), value.gather_every(every)
         self._new.append((was, value, every))
-        if sum(len(new) for new, _, _ in self._new) > 2 * MOST:
+        if sum(len(new) for new, _, _ in self._new) > 8 * MOST:
             self._merge()
+
+    def _lower(self, many: int) -> None:
+        """Watch so many fewer values as there are too many. Hashes are even, so about enough are left."""
+        if many > MOST:
+            self._limit = self._limit * MOST // many
 
     def _merge(self) -> pl.DataFrame:
         if self._new:
@@ -108,8 +116,8 @@ class _Watched:
             counted = rows.group_by("was", pl.col("value").hash()).agg(pl.col("rows").sum())
             self._pairs = pl.concat([self._pairs, counted]).group_by("was", "value").agg(pl.col("rows").sum())
             self._new = []
-        if (many := self._pairs["was"].n_unique()) > MOST:
-            self._limit = self._limit * MOST // many  # hashes are even, so about so many are left
+        self._lower(self._pairs["was"].n_unique())
+        if self._limit < _EVERY:
             self._pairs = self._pairs.filter(pl.col("was") <= self._limit)
         return self._pairs
 

@@ -54,6 +54,7 @@ class Comparison(Protocol):
 
 BUDGET = 8_000_000  # rows of hashes held at once
 TO_THE_END = 2.0  # a share of rows suppressed that is never reached
+_WHO = "#who"
 _FOLD = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
 
 
@@ -148,19 +149,13 @@ def with_hashes(
         *beside,
         *(masking.before_chance(field).alias(steady[field.name]) for field in plan.fields if field.name in steady),
     ]
-    normal = masking.normalised(pl.col(plan.entity or ""))
-    own = [] if places.entity_is_unit else [places.entity]
-    if person is not None:  # normalised once
-        others.append(normal.alias(person))
-        normal = pl.col(person)
-    else:
-        others.extend(_hash(normal, key.number("entity")).alias(column) for column in own)
-    out = masking.masked(frame, plan, secrets, beside=others)
-    if person is not None:
-        out = out.with_columns(_hash(normal, key.number("entity")).alias(column) for column in own)
+    who = _WHO if person is None else person
+    out = masking.masked(frame, plan, secrets, beside=others, person=who)
     seed = key.number("unit")
     rows = {places.row: plan.quasi_identifiers, **(tuples or {})}
+    own = [] if places.entity_is_unit else [places.entity]
     return out.with_columns(
+        *(_hash(pl.col(who), key.number("entity")).alias(column) for column in own),
         *(tuple_hash(names, key, steady).alias(column) for column, names in rows.items()),
         *(
             _hash(pl.col(name), seed + index).alias(column)
@@ -170,7 +165,7 @@ def with_hashes(
             _hash(pl.col(steady.get(name, name)), key.number("value", name)).alias(column)
             for name, column in places.hashes
         ),
-    ).drop(steady.values())
+    ).drop(*steady.values(), *([] if person is not None else [who]))
 
 
 def tuple_hash(fields: Iterable[str], key: ReleaseKey, stand_ins: Mapping[str, str] = MappingProxyType({})) -> pl.Expr:
