@@ -44,13 +44,25 @@ class Inspector:
         self._fields = tuple(field for field in plan.fields if can_hold(field.technique, field.output))
         self._counts: dict[tuple[str, Kind], int] = {}
         self._long: dict[str, int] = {}
+        self._suspect: set[str] = set()
 
-    def inspect(self, batch: pl.DataFrame) -> None:
-        """Look through a batch of masked rows."""
+    def inspect(self, batch: pl.DataFrame, first: pl.DataFrame | None = None) -> None:
+        """Look through a batch of masked rows. `first`: every combination of some of its columns that no batch before
+        had. Texts of those columns are looked through there; in the rows only once something was found."""
         for field in self._fields:
+            if first is not None and not self._suspicious(field, first):
+                continue
             for kind, rows in self._column(field, batch.get_column(field.name)).items():
                 if kind not in field.may_hold:
                     self._counts[field.name, kind] = self._counts.get((field.name, kind), 0) + rows
+
+    def _suspicious(self, field: PlannedField, first: pl.DataFrame) -> bool:
+        """Whether the rows are to be looked through: nothing else tells in how many of them something is."""
+        if first.schema.get(field.name) != pl.String:
+            return True
+        if self._column(field, first.get_column(field.name)):
+            self._suspect.add(field.name)
+        return field.name in self._suspect
 
     def _column(self, field: PlannedField, values: pl.Series) -> Mapping[Kind, int]:
         kind = values.dtype

@@ -94,10 +94,6 @@ def judge(
     try:
         places = privacy.layout(plan, every=True) if plan.entity is not None else None
 
-        def look(batch: pl.DataFrame) -> None:
-            inspector.inspect(batch)
-            forms.look(batch)
-
         tell("reading every row")
         frame = source.scan(plan.read)
         if plan.entity == EVERY_ROW:
@@ -108,7 +104,7 @@ def judge(
                 hashed = privacy.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
             else:
                 hashed = small.with_classes(frame, plan, secrets, key)
-            making.deal(hashed, rows, key, (look,), source=source.name)
+            making.deal(hashed, rows, key, inspector.inspect, source=source.name, watch=forms.look)
         making.check_some(rows.count, source.name)
         told = _Told(forms.unlike, inspector.findings)
         if places is None:

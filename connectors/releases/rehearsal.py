@@ -140,8 +140,15 @@ def _spool(
         frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=losses.beside, tuples=others)
     making.check_schema(frame, making.wire_schema(plan), source=source.name)
     with spools.room("dry-run"):
-        looks = (inspector.inspect, losses.look)
-        making.deal(frame, rows, key, looks, source=source.name, unkept=losses.columns)
+        making.deal(
+            frame,
+            rows,
+            key,
+            inspector.inspect,
+            source=source.name,
+            watch=losses.look,
+            unkept=losses.columns,
+        )
     making.check_some(rows.count, source.name)
 
 

@@ -33,7 +33,7 @@ from connectors.measures.loss import Losses
 from connectors.measures.population import KNOWN, Population, known_by, persons
 from connectors.measures.privacy import Measure, Verdict
 from connectors.releases.rehearsal import ColumnEffect, DryRun, dry_run
-from connectors.sent.digests import CLASS, PERSON, SentDigests
+from connectors.sent.digests import PERSON, SentDigests
 from connectors.sent.gains import Earlier, Gains
 from connectors.sent.records import SentRecord
 from connectors.sources.base import Source, explaining
@@ -237,7 +237,7 @@ class _Work:
             person=PERSON if digests else None,
             tuples=self._looked_up_by(),
         )
-        alike = Alike(places.row, [*privacy.alike(self.plan), *((CLASS,) if digests else ())])
+        alike = Alike(places.row, privacy.alike(self.plan), digests.of_classes if digests else lambda _: ())
         with self._spooled(frame, losses=losses, digests=digests, alike=alike) as rows:
             gains = self._gains(digests, rows)
             verdict = self._measured(rows, places, key, gains)
@@ -277,7 +277,6 @@ class _Work:
         """The masked rows, once, looked through. Raises RESIDUAL_IDENTIFIERS, and DATA_INVALID for no row."""
         making.check_schema(frame, making.wire_schema(self.plan), source=self.source.name)
         inspector = Inspector(self.plan)
-        looks = [inspector.inspect, losses.look] if losses else [inspector.inspect]
         beside = digests.columns if digests else ()
         rows = spools.Rows(self.folder / "rows", memory_limit=self.memory_limit, beside=beside, alike=alike)
         try:
@@ -286,10 +285,11 @@ class _Work:
                     frame,
                     rows,
                     self._key,
-                    looks,
+                    inspector.inspect,
                     source=self.source.name,
+                    watch=losses.look if losses else None,
                     unkept=losses.columns if losses else (),
-                    change=digests.adding().added if digests else pl.DataFrame.clone,
+                    change=digests.adding(alike).added if digests else pl.DataFrame.clone,
                 )
             making.check_some(rows.count, self.source.name)
             inspector.check()

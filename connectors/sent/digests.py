@@ -24,12 +24,13 @@ from connectors.keys import hkdf_expand
 from connectors.masks import masking
 from connectors.masks.values import key_bytes
 from connectors.measures.privacy import Layout
-from connectors.spooling.packing import Few, with_columns
+from connectors.spooling.packing import Alike, Few, arrow, with_columns
 from contracts import canonical
 from contracts.plan import Plan, PlannedField
 
 CLASS, ENTITY, KEY = "#sent.class", "#sent.entity", "#sent.row"
 PERSON = "#sent.person"
+_ODD = 0x9E37_79B9_7F4A_7C15  # multiplying by it loses nothing
 _BEFORE, _UNIT = "#sent.before.", "#sent.unit."
 _SAMPLE = {"int": 7, "float": 0.1, "text": "甲", "bool": True, "list": [1, None]}  # of each way to write values out
 
@@ -88,9 +89,14 @@ class SentDigests:
             if field.technique.randomised
         ]
 
-    def adding(self) -> Adding:
-        """What adds the digests to the batches of one release."""
-        return Adding(self)
+    def adding(self, alike: Alike | None = None) -> Adding:
+        """What adds the digests to the batches of one release; to those that are folded, `of_classes` is added."""
+        return Adding(self, alike)
+
+    def of_classes(self, rows: pl.DataFrame) -> list[pl.Series]:
+        """What rows of one class have alike: `CLASS`."""
+        names = tuple(self._standing.get(field.name, field.name) for field in self._classes)
+        return [self._seal("class").of(_rows(rows, names)).alias(CLASS)]
 
     def by_field(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Of rows that left, `CLASS` and a digest of each quasi-identifier, columns "0", "1", ...; zero for one
@@ -150,19 +156,23 @@ class SentDigests:
 
 
 class Adding:
-    """Adds every digest to batch after batch of one release, in place of what was beside it for them. Classes, and
-    contents of rows, of which there are few, are digested once. For one thread."""
+    """Adds every digest to batch after batch of one release, in place of what was beside it for them. Contents of
+    rows, of which there are few, are digested once. For one thread."""
 
-    def __init__(self, digests: SentDigests) -> None:
-        self._digests = digests
-        self._classes, self._contents = Few(), Few()
+    def __init__(self, digests: SentDigests, alike: Alike | None) -> None:
+        self._digests, self._alike = digests, alike
+        self._contents = Few()
 
     def added(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The batch with every digest."""
         mine = self._digests
-        classes = self._class_of(batch)
+        classes = self._alike.of(batch, CLASS) if self._alike is not None else None
+        seals = []
+        if classes is None:
+            classes = self._class_of(batch)
+            seals.append(classes)
         entity = mine._seal("entity").of(batch.get_column(PERSON))
-        seals = [classes.alias(CLASS), entity.alias(ENTITY), self._row(batch, classes, entity).alias(KEY)]
+        seals += [entity.alias(ENTITY), self._row(batch, classes, entity).alias(KEY)]
         for name, column in mine.units.items():
             if column != ENTITY:
                 values = batch.get_column(name)
@@ -172,22 +182,12 @@ class Adding:
 
     def _class_of(self, batch: pl.DataFrame) -> pl.Series:
         """Rows of one class have one hash already."""
-        mine = self._digests
-        names = tuple(mine._standing.get(field.name, field.name) for field in mine._classes)
-        hashes, seal = batch.get_column(mine.places.row), mine._seal("class")
-
-        def digested(rows: pl.DataFrame) -> pl.DataFrame:
-            return seal.of(_rows(rows, names)).to_frame(CLASS)
-
-        found = self._classes.of(hashes, batch, digested)
-        if found is None:
-            first = hashes.arg_unique()
-            if len(first) * 2 > batch.height:
-                found = digested(batch)
-            else:
-                table = digested(batch[first]).with_columns(hashes[first])
-                found = hashes.to_frame().join(table, on=hashes.name, how="left", maintain_order="left")
-        return found.get_column(CLASS)
+        hashes = batch.get_column(self._digests.places.row)
+        first = hashes.arg_unique()
+        if len(first) * 2 > batch.height:
+            return self._digests.of_classes(batch)[0]
+        table = pl.DataFrame([hashes[first], *self._digests.of_classes(batch[first])])
+        return hashes.to_frame().join(table, on=hashes.name, how="left", maintain_order="left").get_column(CLASS)
 
     def _row(self, batch: pl.DataFrame, classes: pl.Series, entity: pl.Series) -> pl.Series:
         names, seal = tuple(field.name for field in self._digests._contents), self._digests._seal("row")
@@ -195,8 +195,10 @@ class Adding:
         def halves(rows: pl.DataFrame) -> pl.DataFrame:
             return seal.halves(_rows(rows, names))
 
-        # The engine's own hash tells contents apart within this release; it goes no further.
-        hashes = batch.select(pl.struct(names).hash() if names else pl.repeat(0, pl.len(), dtype=pl.UInt64)).to_series()
+        # The engine's own hashes tell contents apart within this release; they go no further.
+        hashes = pl.repeat(0, batch.height, dtype=pl.UInt64, eager=True)
+        for place, name in enumerate(names):
+            hashes = hashes * _ODD ^ batch.get_column(name).hash(place)
         found = self._contents.of(hashes, batch, halves)
         return seal.sealed(halves(batch) if found is None else found, beside=(classes, entity))
 
@@ -228,12 +230,10 @@ class _Seal:
             halves = pl.DataFrame(
                 [(halves[name] ^ other).alias(name) for name, other in zip("01", beside, strict=True)]
             )
-        blocks = halves.select(pl.concat_arr("0", "1")).to_series().rechunk().to_arrow().flatten()
-        begin = blocks.offset * 8
-        plain = memoryview(blocks.buffers()[1]).cast("B")[begin : begin + len(blocks) * 8]
+        plain = memoryview(pa.py_buffer(arrow(halves).to_tensor(row_major=True))).cast("B")
         sealed = bytearray(len(plain) + 15)  # the cipher's own condition
         self._cipher.encryptor().update_into(plain, sealed)
-        words = pa.Array.from_buffers(pa.uint64(), len(blocks), [None, pa.py_buffer(sealed)])
+        words = pa.Array.from_buffers(pa.uint64(), len(plain) // 8, [None, pa.py_buffer(sealed)])
         return cast(pl.Series, pl.from_arrow(words)).gather_every(2)
 
 

@@ -50,6 +50,7 @@ def wire_schema(plan: Plan) -> pa.Schema:
 
 
 Look = Callable[[pl.DataFrame], None]  # at every batch of masked rows, before it goes anywhere
+Inspect = Callable[[pl.DataFrame, pl.DataFrame | None], None]  # the same; and at what `packing.Folded.first` says
 Change = Callable[[pl.DataFrame], pl.DataFrame]  # of every batch, on its way to the spool
 
 
@@ -57,23 +58,26 @@ def deal(
     frame: pl.LazyFrame,
     rows: Rows,
     key: ReleaseKey,
-    looks: Sequence[Look],
+    inspect: Inspect,
     *,
     source: str,
+    watch: Look | None = None,
     unkept: Sequence[str] = (),
     change: Change = pl.DataFrame.clone,
 ) -> None:
-    """Collect a masked frame batch by batch into the spool, each batch looked at, changed and dealt into buckets. The
-    columns `unkept` are there to be looked at alone."""
+    """Collect a masked frame batch by batch into the spool, each batch inspected, changed and dealt into buckets. The
+    columns `unkept` are there to be watched alone."""
     stream = key.stream("buckets")
 
     def looked(batch: pl.DataFrame) -> pl.DataFrame:
-        for look in looks:
-            look(batch)
-        return with_columns(batch, (), without=unkept)
+        folded = rows.folded(batch)
+        inspect(batch, folded.first)
+        if watch is not None:
+            watch(batch)
+        return with_columns(folded.batch, (), without=unkept)
 
     def changed(batch: pl.DataFrame) -> pa.RecordBatch:
-        return arrow(rows.folded(change(batch)))
+        return arrow(change(batch))
 
     def keep(batch: pa.RecordBatch) -> None:
         rows.add(batch, *order.deal(stream, batch.num_rows))

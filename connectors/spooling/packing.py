@@ -8,8 +8,8 @@ for gathering strings costs four times what gathering those does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, cast
 
 import polars as pl
 import pyarrow as pa
@@ -82,26 +82,49 @@ class Few:
         return None if codes is None else self.table[cast(pl.Series, pl.from_arrow(codes))]
 
 
+class Folded(NamedTuple):
+    """A batch, and what is alike in those of its classes that no batch before had; None where they are not told
+    apart."""
+
+    batch: pl.DataFrame
+    first: pl.DataFrame | None
+
+
 class Alike:
     """Columns that rows of one class have alike. `label` names the column of the classes' hashes: rows with the same
-    one have the same values in `columns`."""
+    one have the same values in `columns`, and in what `more` computes of them."""
 
     CODE = "#alike"  # the column that stands in for all of them
 
-    def __init__(self, label: str, columns: Sequence[str]) -> None:
-        self._label, self._columns = label, tuple(columns)
+    def __init__(
+        self, label: str, columns: Sequence[str], more: Callable[[pl.DataFrame], Iterable[pl.Series]] = lambda _: ()
+    ) -> None:
+        self._label, self._columns, self._more = label, tuple(columns), more
         self._classes = Few()
 
-    def folded(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def folded(self, batch: pl.DataFrame) -> Folded:
         """The batch with a code of its class in place of what is alike in it; as it is, from the batch on with which
         there are too many classes."""
         # Of floats, equal ones may differ in their bits.
         columns = [self._label, *(name for name in self._columns if not _inexact(batch.schema[name]))]
-        codes = self._classes.codes(batch.get_column(self._label), batch, lambda rows: rows.select(columns))
+        first = batch.select(columns).clear()
+
+        def computed(rows: pl.DataFrame) -> pl.DataFrame:
+            nonlocal first
+            first = rows.select(columns)
+            return pl.DataFrame([*first.iter_columns(), *self._more(rows)])
+
+        codes = self._classes.codes(batch.get_column(self._label), batch, computed)
         if codes is None:
-            return batch
+            return Folded(batch, None)
         code = cast(pl.Series, pl.from_arrow(codes.cast(_CODE))).alias(self.CODE)
-        return with_columns(batch, [code], without=columns)
+        return Folded(with_columns(batch, [code], without=columns), first)
+
+    def of(self, batch: pl.DataFrame, column: str) -> pl.Series | None:
+        """A column of what is alike, for each row of a folded batch; None for one that is not folded."""
+        if self.CODE not in batch.columns:
+            return None
+        return self._classes.table.get_column(column).gather(batch.get_column(self.CODE))
 
     @property
     def table(self) -> pa.RecordBatch:

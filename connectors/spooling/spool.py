@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.spooling.packing import Alike, Packer
+from connectors.spooling.packing import Alike, Folded, Packer
 from contracts.errors import Reason, SluicegateError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -106,9 +106,9 @@ class Rows:
         """How many batches came."""
         return len(self._bounds)
 
-    def folded(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def folded(self, batch: pl.DataFrame) -> Folded:
         """A batch as it is to be added: what rows of one class have alike stands in the classes alone."""
-        return batch if self._alike is None else self._alike.folded(batch)
+        return Folded(batch, None) if self._alike is None else self._alike.folded(batch)
 
     def add(self, batch: pa.RecordBatch, order: pa.Array, bounds: Sequence[int]) -> None:
         """Take in a batch, its rows put into `order`; `bounds` is where each bucket begins then."""

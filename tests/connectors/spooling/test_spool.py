@@ -151,7 +151,7 @@ def test_what_is_alike_in_a_class_is_kept_once(
         patch.setattr(packing, "_FEW", 0)
         patch.setattr(packing, "_MOST", most)
         for batch in batches:
-            rows.add(arrow(rows.folded(batch)), pa.array(range(batch.height), pa.uint64()), [0, batch.height])
+            rows.add(arrow(rows.folded(batch).batch), pa.array(range(batch.height), pa.uint64()), [0, batch.height])
     rows.seal()
     columns = list(reversed(batches[0].columns))
     for batch, found in zip(batches, rows.batches(columns), strict=True):
