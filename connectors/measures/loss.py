@@ -107,11 +107,13 @@ class _Watched:
 
     def _merge(self) -> pl.DataFrame:
         if self._new:
-            rows = pl.concat(
-                [
-                    pl.DataFrame({"was": was, "value": value}).with_columns(rows=pl.lit(each, dtype=pl.Int64))
-                    for was, value, each in self._new
-                ]
+            weights = (pl.Series([each], dtype=pl.Int64).new_from_index(0, len(was)) for was, _, each in self._new)
+            rows = pl.DataFrame(
+                {
+                    "was": pl.concat([was for was, _, _ in self._new]),
+                    "value": pl.concat([value for _, value, _ in self._new]),
+                    "rows": pl.concat(weights),
+                }
             )
             counted = rows.group_by("was", pl.col("value").hash()).agg(pl.col("rows").sum())
             self._pairs = pl.concat([self._pairs, counted]).group_by("was", "value").agg(pl.col("rows").sum())

@@ -171,12 +171,13 @@ def with_hashes(
 def tuple_hash(fields: Iterable[str], key: ReleaseKey, stand_ins: Mapping[str, str] = MappingProxyType({})) -> pl.Expr:
     """The keyed hash of a tuple of outgoing values, or of the columns that stand in for them; nulls count
     as values."""
+    each = [pl.col(stand_ins.get(name, name)).hash(key.number("tuple", name)) for name in fields]
+    if len(each) == 1:
+        return each[0]
     whole: pl.Expr = pl.lit(key.number("tuple") >> 1, dtype=pl.UInt64)
-    for name in fields:
-        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ pl.col(stand_ins.get(name, name)).hash(
-            key.number("tuple", name)
-        )
-    return whole.hash(key.number("tuple", "whole"))
+    for one in each:
+        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ one
+    return whole.hash(key.number("tuple", "whole"))  # else sums of tuples that swap a value could be the same
 
 
 def alike(plan: Plan) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, cast
 
 import msgspec
@@ -103,7 +104,7 @@ class SentDigests:
         that chance went into, which is compared with none."""
         found = [batch.get_column(CLASS)]
         for index, field in enumerate(self._classes):
-            blank = pl.repeat(0, batch.height, dtype=pl.UInt64, eager=True)
+            blank = _zeros(batch.height)
             seal = self._seal(f"field {field.name}")
             found.append(
                 (blank if field.technique.randomised else seal.of(_rows(batch, (field.name,)))).alias(f"{index}")
@@ -196,9 +197,8 @@ class Adding:
             return seal.halves(_rows(rows, names))
 
         # The engine's own hashes tell contents apart within this release; they go no further.
-        hashes = pl.repeat(0, batch.height, dtype=pl.UInt64, eager=True)
-        for place, name in enumerate(names):
-            hashes = hashes * _ODD ^ batch.get_column(name).hash(place)
+        hashed = [batch.get_column(name).hash(place) for place, name in enumerate(names)]
+        hashes = reduce(lambda whole, next: whole * _ODD ^ next, hashed) if hashed else _zeros(batch.height)
         found = self._contents.of(hashes, batch, halves)
         return seal.sealed(halves(batch) if found is None else found, beside=(classes, entity))
 
@@ -235,6 +235,10 @@ class _Seal:
         self._cipher.encryptor().update_into(plain, sealed)
         words = pa.Array.from_buffers(pa.uint64(), len(plain) // 8, [None, pa.py_buffer(sealed)])
         return cast(pl.Series, pl.from_arrow(words)).gather_every(2)
+
+
+def _zeros(rows: int) -> pl.Series:
+    return pl.repeat(0, rows, dtype=pl.UInt64, eager=True)
 
 
 def _rows(frame: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:

@@ -101,13 +101,14 @@ class Alike:
     ) -> None:
         self._label, self._columns, self._more = label, tuple(columns), more
         self._classes = Few()
+        self._sizes = pl.Series([], dtype=pl.Int64)  # bytes of each class, as far as they were asked for
 
     def folded(self, batch: pl.DataFrame) -> Folded:
         """The batch with a code of its class in place of what is alike in it; as it is, from the batch on with which
         there are too many classes."""
         # Of floats, equal ones may differ in their bits.
         columns = [self._label, *(name for name in self._columns if not _inexact(batch.schema[name]))]
-        first = batch.select(columns).clear()
+        first = pl.DataFrame(schema={name: batch.schema[name] for name in columns})
 
         def computed(rows: pl.DataFrame) -> pl.DataFrame:
             nonlocal first
@@ -132,11 +133,12 @@ class Alike:
         return arrow(self._classes.table)
 
     def size(self, codes: pa.Array, without: Collection[str]) -> int:
-        """Bytes of the values that these codes stand for, some columns left out."""
+        """Bytes of the values that these codes stand for, some columns left out: always the same."""
         table = self._classes.table
-        widths = [_width(name, kind) for name, kind in table.schema.items() if name not in without]
-        each = table.select(pl.sum_horizontal(pl.repeat(0, pl.len()), *widths)).to_series()
-        return int(each.gather(cast(pl.Series, pl.from_arrow(codes))).sum())
+        if len(self._sizes) < table.height:
+            widths = [_width(name, kind) for name, kind in table.schema.items() if name not in without]
+            self._sizes = table.select(pl.sum_horizontal(pl.repeat(0, pl.len()), *widths)).to_series()
+        return int(self._sizes.gather(cast(pl.Series, pl.from_arrow(codes))).sum())
 
 
 class Packer:
