@@ -137,6 +137,31 @@ def test_what_is_cut_across_a_list_is_found(
     assert _inspected(values, LIST, mask=mask) == (Finding("v", kind, 10),)
 
 
+@pytest.mark.parametrize("hidden", [CITIZEN, base64.b64encode(PHOTO).decode(), "none"], ids=["id", "image", "nothing"])
+def test_texts_looked_through_once_are_counted_in_every_row(hidden: str) -> None:
+    """A class of rows that comes with the third batch, and again: its rows are told as if each was looked at."""
+    plan = plans.thing_plan({"note": (KEEP, STRING), "number": (KEEP, INT64)})
+    phone = 13800138000
+    batches = [["a", "b"], ["b", "a"], ["a", hidden], [hidden, hidden], ["c", hidden]]
+    apart, once, met = Inspector(plan), Inspector(plan), set[str]()
+    for notes in batches:
+        batch = pl.DataFrame({"note": notes, "number": [phone] * len(notes)})
+        new = [note for note in dict.fromkeys(notes) if note not in met]
+        met.update(new)
+        apart.inspect(batch)
+        once.inspect(batch, pl.DataFrame({"note": new}, schema={"note": pl.String}))
+    assert once.findings == apart.findings
+    assert [finding.rows for finding in once.findings if finding.column == "number"] == [10]
+    assert [finding.rows for finding in once.findings if finding.column == "note"] == ([] if hidden == "none" else [4])
+
+
+def test_texts_that_came_before_are_not_looked_at_again() -> None:
+    plan = plans.thing_plan({"note": (KEEP, STRING)})
+    inspector = Inspector(plan)
+    inspector.inspect(pl.DataFrame({"note": [CITIZEN]}), pl.DataFrame(schema={"note": pl.String}))
+    assert inspector.findings == ()
+
+
 def test_what_a_column_may_hold_excuses_nothing_else() -> None:
     values = pl.Series(["13800138000", f"13800138000, {CITIZEN}"])
     assert _inspected(values, STRING, may_hold=("phone",)) == (Finding("v", Kind.NATIONAL_ID, 1),)

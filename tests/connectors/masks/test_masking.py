@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -447,6 +448,27 @@ def test_what_is_not_planned_is_not_sent_and_what_stands_beside_is_computed_from
     assert beside["_entity"].to_list() == ["X1234567", None]
     with pytest.raises(ValueError, match="names of their own"):
         masked(frame, plan, Keys(), beside=[pl.col("c").alias("a")])
+
+
+@pytest.mark.parametrize(
+    ("words", "dtype"),
+    [
+        ({"mask": "hmac", "domain": "p"}, d.STRING),
+        ({"mask": "hmac", "domain": "p", "normalise": "exact"}, d.STRING),
+        ({"mask": "hmac", "domain": "p"}, d.LIST),
+        ({"mask": "prefix", "length": 2}, d.STRING),
+    ],
+    ids=str,
+)
+def test_a_person_normalised_beside_the_masks_changes_none_of_them(words: dict[str, Any], dtype: d.DType) -> None:
+    values: list[Any] = [" ab ", "AB", "ａｂ", "", None, "x"]
+    listed = dtype == d.LIST
+    frame = pl.DataFrame({"id": [[value] for value in values] if listed else values, "other": values}).lazy()
+    plan = plan_of(("id", words, dtype), ("other", {"mask": "hmac", "domain": "p"}, d.STRING))
+    plan = msgspec.structs.replace(plan, entity="other" if listed else "id")
+    found = masked(frame, plan, Keys(), person="who").collect()
+    assert found.drop("who").equals(masked(frame, plan, Keys()).collect())
+    assert found["who"].to_list() == ["AB", "AB", "AB", None, None, "X"]
 
 
 def test_a_column_of_nulls_needs_no_source_column() -> None:

@@ -26,6 +26,7 @@ from connectors.sent.digests import KEY as OF_ROW
 from connectors.sent.gains import Earlier, Gains
 from connectors.sent.records import SentRecord
 from connectors.spooling.order import ReleaseKey
+from connectors.spooling.packing import Alike
 from contracts.dtypes import INT64, STRING
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
@@ -412,8 +413,17 @@ def test_digests_are_the_same_however_few_a_batch_has(size: int) -> None:
         adding = digests.adding()
         return pl.concat(adding.added(hashed.slice(start, rows)) for start in range(0, 400, rows))
 
+    def folded(rows: int) -> pl.DataFrame:
+        alike = Alike(digests.places.row, privacy.alike(plan), digests.of_classes)
+        adding, found = digests.adding(alike), list[pl.DataFrame]()
+        for start in range(0, 400, rows):
+            batch = adding.added(alike.folded(hashed.slice(start, rows)).batch)
+            found.append(batch.with_columns(classes) if (classes := alike.of(batch, CLASS)) is not None else batch)
+        return pl.concat(batch.select(digests.columns) for batch in found)
+
     alone = pl.concat(digests.adding().added(hashed[index : index + 1]) for index in range(400))  # nothing is known yet
     assert added(size).equals(alone)
+    assert folded(size).equals(alone.select(digests.columns))
     assert alone[CLASS].n_unique() == 3
     assert alone[OF_ROW].n_unique() == 400
 

@@ -139,7 +139,7 @@ CLASSES = pl.DataFrame(
 def test_what_is_alike_in_a_class_is_kept_once(
     tmp_path_factory: pytest.TempPathFactory, met: list[list[int]], most: int, limit: int
 ) -> None:
-    """And comes back row by row, also where the classes become too many midway."""
+    """And comes back row by row, also where the classes become too many midway; each class is told once."""
     batches = [CLASSES[classes].with_columns(row=pl.int_range(len(classes))) for classes in met]
     rows = Rows(
         tmp_path_factory.mktemp("spool") / "rows",
@@ -150,8 +150,11 @@ def test_what_is_alike_in_a_class_is_kept_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "_FEW", 0)
         patch.setattr(packing, "_MOST", most)
+        first = list[pl.DataFrame]()
         for batch in batches:
-            rows.add(arrow(rows.folded(batch).batch), pa.array(range(batch.height), pa.uint64()), [0, batch.height])
+            folded = rows.folded(batch)
+            first += [] if folded.first is None else [folded.first]
+            rows.add(arrow(folded.batch), pa.array(range(batch.height), pa.uint64()), [0, batch.height])
     rows.seal()
     columns = list(reversed(batches[0].columns))
     for batch, found in zip(batches, rows.batches(columns), strict=True):
@@ -161,6 +164,10 @@ def test_what_is_alike_in_a_class_is_kept_once(
     assert whole.equals(pl.concat(batches).select(columns))
     once = len({*itertools.chain(*met)}) <= most
     assert (Alike.CODE in held.schema.names) == once
+    told = pl.concat(first)["class"].to_list() if first else []
+    assert len(told) == len(set(told))
+    assert (len(first) == len(batches)) == once
+    assert not once or set(told) == set(pl.concat(batches)["class"])
     assert ("town" in held.schema.names) == (not once)
     assert "share" in held.schema.names  # equal floats may differ in their bits
     texts = pl.concat(batches)["town"].str.len_bytes().sum()
