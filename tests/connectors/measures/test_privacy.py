@@ -156,6 +156,20 @@ def test_visits_joined_by_a_pseudonym_are_judged_together() -> None:
         assert verdict.rows_suppressed == expected
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_household_that_lost_a_row_is_judged_anew(exact: bool) -> None:
+    """First a tuple of one person and two sets of one person go, tuple and sets apart; then what is left of the
+    first household is alone, and with it gone, so is what one person has of the second."""
+    has = [("p1", "h1", 3), ("p2", "h1", 1), ("p3", "h2", 1), ("p4", "h2", 2), ("p5", "h2", 2)]
+    has += [("p9", None, 4), ("p10", "h3", 4), ("p10", "h3", 2)]
+    rows = [{"id": id, "house": house, "a": a, "b": "x", "s": None} for id, house, a in has]
+    plan = _plan(2, 0, ("house",))
+    places, batches = _hashed(plan, rows, 3)
+    verdict = Measure(batches, places, 2, {}, exact=exact).run(most_suppressed=2.0)
+    assert _alive(verdict, batches()) == _plainly(plan, rows)[0]
+    assert _alive(verdict, batches()) == [False, False, False, True, True, False, False, False]
+
+
 def test_units_kept_from_counting_are_those_of_every_slice() -> None:
     """Four households of five rows a tuple, so that they are counted in slices and yet few enough to be kept: two are
     alone with what they have."""
