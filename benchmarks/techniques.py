@@ -29,7 +29,7 @@ from tests.connectors import plans
 class Scale:
     """Rows, and how often each is timed; the best counts."""
 
-    rows: int = 2_000_000
+    rows: int = 5_000_000
     rounds: int = 5
     enciphered: int = 20  # so many times fewer rows for what is computed value by value
 
