@@ -107,40 +107,42 @@ def hmac_sha256(value: pl.Expr, key: str) -> pl.Expr:
 
 class _Pseudonyms:
     """Pseudonyms of one column, batch by batch. Where values come again and again, each is hashed once: those of
-    the batches so far are remembered, up to `_MOST` of them, as long as the expression lives."""
+    the batches so far are remembered, as long as the expression lives; none any more once they are over `_MOST`."""
 
-    __slots__ = ("_key", "_known", "_lock", "_often")
+    __slots__ = ("_key", "_known", "_lock")
 
     def __init__(self, key: str) -> None:
         self._key, self._lock = key, threading.Lock()
         self._known: pl.DataFrame | None = pl.DataFrame(schema={"value": pl.String, "digest": pl.String})
-        self._often = False
 
     def __call__(self, values: pl.Series) -> pl.Series:
         """The pseudonyms of some values, in their order."""
         known = self._known
-        if known is None or not (self._often or self._come_often(values, known)):
+        if known is None:
             return _digests(values, self._key)
         asked = values.rename("value").to_frame()
         found = asked.join(known, on="value", how="left", maintain_order="left")
         unknown = found["digest"].null_count() - values.null_count()
-        # While most are known, nobody asks how many different ones there are, which costs a tenth of it all.
-        self._often = unknown * _OFTEN <= len(values)
-        if unknown:
-            new = found.filter(pl.col("digest").is_null() & pl.col("value").is_not_null())["value"].unique()
-            known = pl.concat([known, pl.DataFrame([new, _digests(new, self._key).rename("digest")])], rechunk=True)
-            self._remember(known)
-            found = asked.join(known, on="value", how="left", maintain_order="left")
-        return found["digest"].rename(values.name)
+        if not unknown:
+            return found["digest"].rename(values.name)
+        if unknown * _OFTEN > len(values):  # hashing all of them costs less than finding some
+            made = _digests(values, self._key)
+            new = asked.with_columns(made.alias("digest")).filter(found["digest"].is_null()).drop_nulls()
+            # What is not found among twice as many as these does not come again.
+            self._remember(None if known.height >= 2 * len(values) else pl.concat([known, new.unique("value")]))
+            return made
+        distinct = found.filter(pl.col("digest").is_null())["value"].drop_nulls().unique()
+        known = pl.concat([known, pl.DataFrame([distinct, _digests(distinct, self._key).alias("digest")])])
+        self._remember(known)
+        return asked.join(known, on="value", how="left", maintain_order="left")["digest"].rename(values.name)
 
-    @staticmethod
-    def _come_often(values: pl.Series, known: pl.DataFrame) -> bool:
-        return cast(int, values.approx_n_unique()) <= max(known.height, len(values) // _OFTEN)
-
-    def _remember(self, known: pl.DataFrame) -> None:
+    def _remember(self, known: pl.DataFrame | None) -> None:
+        """Know so many, if that is more than before; none any more where it is too many or of no use."""
         with self._lock:
-            if self._known is not None and known.height > self._known.height:
-                self._known = known if known.height <= _MOST else None
+            if known is None or known.height > _MOST:
+                self._known = None
+            elif self._known is not None and known.height > self._known.height:
+                self._known = known.rechunk()
 
 
 def _digests(values: pl.Series, key: str) -> pl.Series:

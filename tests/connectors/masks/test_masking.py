@@ -1363,3 +1363,18 @@ def test_many_threads_make_the_same_pseudonyms() -> None:
     with ThreadPoolExecutor(8) as pool:
         pieces = [values.slice(start, 500) for start in range(0, len(values), 500)]
         assert pl.concat(pool.map(made, pieces)).equals(alone)
+
+
+def test_values_that_come_again_are_hashed_seldom_and_others_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand values in batches of four hundred: no batch alone shows that they come again."""
+    hashed, plainly = list[int](), mask_values._digests
+    monkeypatch.setattr(
+        mask_values, "_digests", lambda values, key: (hashed.append(len(values)), plainly(values, key))[1]
+    )
+    often, once = mask_values._Pseudonyms("0f" * 32), mask_values._Pseudonyms("0f" * 32)
+    for batch in range(40):
+        often(pl.Series("v", [f"person {number * 617 % 1000}" for number in range(batch * 400, batch * 400 + 400)]))
+    assert sum(hashed) < 2_000
+    for batch in range(10):
+        once(pl.Series("v", [f"person {number}" for number in range(batch * 400, batch * 400 + 400)]))
+    assert once._known is None
