@@ -128,8 +128,9 @@ class _Pseudonyms:
         if unknown * _OFTEN > len(values):  # hashing all of them costs less than finding some
             made = _digests(values, self._key)
             new = asked.with_columns(made.alias("digest")).filter(found["digest"].is_null()).drop_nulls()
-            # What is not found among twice as many as these does not come again.
-            self._remember(None if known.height >= 2 * len(values) else pl.concat([known, new.unique("value")]))
+            # What is seldom found among twice as many as these does not come again.
+            useless = known.height >= 2 * len(values) and (len(values) - unknown) * _OFTEN < len(values)
+            self._remember(None if useless else pl.concat([known, new.unique("value")]))
             return made
         distinct = found.filter(pl.col("digest").is_null())["value"].drop_nulls().unique()
         known = pl.concat([known, pl.DataFrame([distinct, _digests(distinct, self._key).alias("digest")])])
