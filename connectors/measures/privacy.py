@@ -54,7 +54,7 @@ class Comparison(Protocol):
 
 BUDGET = 8_000_000  # rows of hashes held at once
 TO_THE_END = 2.0  # a share of rows suppressed that is never reached
-_WHO = "#who"
+_WHO = "#entity.normalised"
 _FOLD = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
 
 
