@@ -53,7 +53,8 @@ def masked(
         others.append(pl.col(person))
     names = [field.name for field in plan.fields]
     own = [expr.meta.output_name() for expr in others]
-    if clash := set(names) & set(own):
+    every = [*names, *own]
+    if clash := {name for name in own if every.count(name) > 1}:
         raise ValueError(f"columns beside the plan's need names of their own, not {sorted(clash)}")
     for field in plan.fields:
         _check_zone(field.technique)

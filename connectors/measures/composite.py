@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from connectors.measures.tally import repeated
+from connectors.measures.tally import changes, on_each, repeated
 
 SOME = 65_536  # rows that are looked at first for whether a unit has more than one
 _LOW = 2**24 - 1  # of a sorted key: bits of the tuple below those of the unit
@@ -22,14 +22,13 @@ class Joined:
     def __init__(self, rows: pl.DataFrame, row: str, unit: str) -> None:
         self._unit = unit
         self._together, self._apart = _parted(rows, row, unit)
-        self._first = _changes(self._together[unit])
+        self._first = changes(self._together[unit])
         self._sets = _sets(self._together, row, self._first)
 
     @property
     def rows(self) -> pl.DataFrame:
         """The rows with their `class`, in any order."""
-        classes = self._sets.gather(self._first.cum_sum() - 1)
-        return pl.concat([self._together.with_columns(classes), self._apart])
+        return pl.concat([self._together.with_columns(on_each(self._sets, self._first)), self._apart])
 
     @property
     def units(self) -> pl.DataFrame:
@@ -66,12 +65,7 @@ def _together(rows: pl.DataFrame, row: str, unit: str) -> pl.DataFrame:
 
 def _sets(together: pl.DataFrame, row: str, first: pl.Series) -> pl.Series:
     """The class of each unit, in their order; `first` marks where a unit begins. Sums wrap around."""
-    counts = first | _changes(together[row])
+    counts = first | changes(together[row])
     tuples = together.select(pl.when(counts).then(pl.col(row)).otherwise(0)).to_series()
     reached = tuples.cum_sum().filter(first.shift(-1, fill_value=True))
     return (reached - reached.shift(1, fill_value=0)).alias("class")
-
-
-def _changes(values: pl.Series) -> pl.Series:
-    """Where a value is another than the one before it; the first is."""
-    return (values != values.shift(1)).fill_null(True)

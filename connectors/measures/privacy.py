@@ -55,7 +55,7 @@ class Comparison(Protocol):
 BUDGET = 8_000_000  # rows of hashes held at once
 TO_THE_END = 2.0  # a share of rows suppressed that is never reached
 _WHO = "#entity.normalised"
-_FOLD = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
+FOLD = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def tuple_hash(fields: Iterable[str], key: ReleaseKey, stand_ins: Mapping[str, s
         return each[0]
     whole: pl.Expr = pl.lit(key.number("tuple") >> 1, dtype=pl.UInt64)
     for one in each:
-        whole = (whole * pl.lit(_FOLD, dtype=pl.UInt64)) ^ one
+        whole = (whole * pl.lit(FOLD, dtype=pl.UInt64)) ^ one
     return whole.hash(key.number("tuple", "whole"))  # else sums of tuples that swap a value could be the same
 
 
@@ -399,8 +399,9 @@ class Measure:
             yield from self._classes(grouping, alive)
             return
         for joined in self._joined(grouping, alive):
-            units.add(joined.units)
-            yield joined.units if grouping == self.places.entity and not self.places.values else joined.rows
+            each = joined.units
+            units.add(each)
+            yield each if grouping == self.places.entity and not self.places.values else joined.rows
 
     def _joined(self, grouping: str, alive: list[pl.Series | None]) -> Iterator[Joined]:
         heights = (batch.height for batch in self.batches())

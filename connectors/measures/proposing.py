@@ -40,7 +40,6 @@ from contracts.techniques import AnyTechnique, written
 
 MOST_ROWS = 20_000_000  # held at once: some 10 bytes for each quasi-identifier, and 30 besides
 MOST_NODES = 3_000  # measured, before the best so far has to do
-_MIX = 0x9E37_79B9_7F4A_7C15  # odd: multiplying by it loses nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,9 @@ class _Lattice:
         contract says nothing is left."""
         whole, lost = pl.lit(0, dtype=pl.UInt64), pl.lit(0.0)
         for field, step in zip(self.fields, node, strict=True):
-            whole = (whole * pl.lit(_MIX, dtype=pl.UInt64)) ^ pl.lit(field.classes[step]).gather(pl.col(field.name))
+            whole = (whole * pl.lit(privacy.FOLD, dtype=pl.UInt64)) ^ pl.lit(field.classes[step]).gather(
+                pl.col(field.name)
+            )
             lost = lost + pl.lit(field.losses[step]).gather(pl.col(field.name))
         frame = self.rows.with_columns(whole.hash().alias(self.places.row), lost.alias("lost"))
         batch = frame.select(self.places.columns)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from connectors.measures.tally import TooManyOpenError
+from connectors.measures.tally import TooManyOpenError, changes, on_each
 from contracts import certificate
 from contracts.errors import Reason, SluicegateError
 from contracts.papers import Spread
@@ -181,8 +181,7 @@ def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFr
         .select(pl.col("key") // places, place=(pl.col("key") % places).cast(pl.Int64), rows="rows")
         .rename({"key": "number"})
     )
-    first = rows["number"] != rows["number"].shift(1)
-    first = first.fill_null(True)
+    first = changes(rows["number"])
     begins = first.arg_true()
     sizes = pl.concat([begins, pl.Series([len(first)], dtype=begins.dtype)]).diff().drop_nulls()
     counted = rows["rows"].cum_sum()
@@ -191,18 +190,18 @@ def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFr
     # Entropy is of the values alone, without nulls.
     null_place = of.filter(pl.col("value").is_null())["place"]
     null = rows["place"] == int(null_place[0]) if len(null_place) else pl.repeat(False, rows.height, eager=True)
-    nameless = pl.DataFrame({"n": _spread(pl.int_range(len(sizes), eager=True), first), "r": rows["rows"]}).filter(null)
+    nameless = pl.DataFrame({"n": on_each(pl.int_range(len(sizes), eager=True), first), "r": rows["rows"]}).filter(null)
     valued = total.clone()
     if nameless.height:
         valued = valued.scatter(nameless["n"], total.gather(nameless["n"]) - nameless["r"])
     rows = rows.with_columns(
         null.alias("null"),
-        p=rows["rows"] / _spread(total, first),
-        q=rows["rows"] / _spread(valued, first),
+        p=rows["rows"] / on_each(total, first),
+        q=rows["rows"] / on_each(valued, first),
         share=of["share"].gather(rows["place"]),
     )
     if ordered:
-        held = (counted - _spread(before, first)) / _spread(total, first)
+        held = (counted - on_each(before, first)) / on_each(total, first)
         rows = rows.with_columns(moved=_moved(rows["place"], held, first, of))
     entropy = pl.when(~pl.col("null")).then(pl.col("q") * pl.col("q").log())
     return (
@@ -216,11 +215,6 @@ def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFr
         )
         .select(classes["class"], "variational", "ordered", "entropy")
     )
-
-
-def _spread(values: pl.Series, first: pl.Series) -> pl.Series:
-    """Each class's value on all of its pairs; `first` marks where a class begins."""
-    return values.gather(first.cum_sum() - 1)
 
 
 def _moved(place: pl.Series, held: pl.Series, first: pl.Series, of: pl.DataFrame) -> pl.Series:

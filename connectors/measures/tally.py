@@ -20,6 +20,16 @@ def repeated(values: pl.Series) -> pl.Series:
     return ordered.slice(1).filter(again.fill_null(False)).unique()
 
 
+def changes(values: pl.Series) -> pl.Series:
+    """Where a value is another than the one before it; the first is."""
+    return (values != values.shift(1)).fill_null(True)
+
+
+def on_each(values: pl.Series, first: pl.Series) -> pl.Series:
+    """One value a stretch, on all rows of it; `first` marks where a stretch begins."""
+    return values.gather(first.cum_sum() - 1)
+
+
 class Tally:
     """Distinct items of each class, counted up to `enough` and no further.
 
@@ -83,18 +93,16 @@ def counted_exactly(
     slices = max(1, -(-rows // budget))
     counts: dict[str, list[pl.DataFrame]] = {name: [] for name in items}
     for index in range(slices):
-        pairs: dict[str, list[pl.DataFrame]] = {name: [] for name in items}
+        pairs = {name: [pl.DataFrame(schema={"class": pl.UInt64, name: pl.UInt64})] for name in items}
         for frame in classes():
             for name, column in items.items():
                 mine = frame.select("class", pl.col(column).alias(name))
                 pairs[name].append(mine.filter(pl.col(name) % slices == index) if slices > 1 else mine)
         for name, frames in pairs.items():
-            if frames:
-                counts[name].append(pl.concat(frames).drop_nulls().group_by("class").agg(pl.col(name).n_unique()))
-    return {
-        name: pl.concat(tables or [_none(name)]).group_by("class").agg(pl.col(name).sum()) if slices > 1 else tables[0]
-        for name, tables in counts.items()
-    }
+            counts[name].append(pl.concat(frames).drop_nulls().group_by("class").agg(pl.col(name).n_unique()))
+    if slices == 1:
+        return {name: tables[0] for name, tables in counts.items()}
+    return {name: pl.concat(tables).group_by("class").agg(pl.col(name).sum()) for name, tables in counts.items()}
 
 
 class Units:

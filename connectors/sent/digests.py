@@ -24,14 +24,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from connectors.keys import hkdf_expand
 from connectors.masks import masking
 from connectors.masks.values import key_bytes
-from connectors.measures.privacy import Layout
+from connectors.measures.privacy import FOLD, Layout
 from connectors.spooling.packing import Alike, Few, arrow, with_columns
 from contracts import canonical
 from contracts.plan import Plan, PlannedField
 
 CLASS, ENTITY, KEY = "#sent.class", "#sent.entity", "#sent.row"
 PERSON = "#sent.person"
-_ODD = 0x9E37_79B9_7F4A_7C15  # multiplying by it loses nothing
 _BEFORE, _UNIT = "#sent.before.", "#sent.unit."
 _SAMPLE = {"int": 7, "float": 0.1, "text": "甲", "bool": True, "list": [1, None]}  # of each way to write values out
 
@@ -198,7 +197,7 @@ class Adding:
 
         # The engine's own hashes tell contents apart within this release; they go no further.
         hashed = [batch.get_column(name).hash(place) for place, name in enumerate(names)]
-        hashes = reduce(lambda whole, next: whole * _ODD ^ next, hashed) if hashed else _zeros(batch.height)
+        hashes = reduce(lambda whole, next: whole * FOLD ^ next, hashed) if hashed else _zeros(batch.height)
         found = self._contents.of(hashes, batch, halves)
         return seal.sealed(halves(batch) if found is None else found, beside=(classes, entity))
 
