@@ -69,31 +69,45 @@ class Question:
 _CLASS = ", ".join(QUASI)
 _COUNTED = f"SELECT count(DISTINCT id) AS n, count(DISTINCT income) AS l FROM t GROUP BY {_CLASS}"
 _UNITS = f"SELECT person, list(DISTINCT ({_CLASS}) ORDER BY ({_CLASS})) AS tuples FROM t GROUP BY person"
-# Shares of the whole and of each class, up to each value; then the two distances and the entropy of each class.
-_SPREAD = f"""
-    WITH n AS (SELECT count(*) AS n FROM t),
-         whole AS (SELECT income, count(*) / (SELECT n FROM n) AS share FROM t GROUP BY income),
+# The same as one number each, of which whole classes are told as ours are.
+_SINGLE = f"SELECT id, income, hash({_CLASS}) AS class FROM t"
+_JOINED = f"SELECT id, income, class FROM t JOIN (SELECT person, hash(tuples) AS class FROM ({_UNITS})) USING (person)"
+
+
+def _spread(classed: str) -> str:
+    """Of the classes that have two persons and two incomes: shares of the whole and of each class, up to each value;
+    then the two distances and the entropy of each class."""
+    return f"""
+    WITH classed AS MATERIALIZED ({classed}),
+         counted AS (SELECT class, count(DISTINCT id) AS k, count(DISTINCT income) AS l, count(*) AS n
+                     FROM classed GROUP BY class),
+         classes AS (SELECT * FROM counted WHERE k >= 2 AND l >= 2),
+         pairs AS (SELECT class, income, count(*) AS n FROM classed SEMI JOIN classes USING (class)
+                   GROUP BY class, income),
+         total AS (SELECT sum(n) AS n FROM pairs),
+         whole AS (SELECT income, sum(n) / (SELECT n FROM total) AS share FROM pairs GROUP BY income),
          places AS (SELECT *, sum(share) OVER (ORDER BY income) AS reached, count(*) OVER () AS places FROM whole),
-         pairs AS (SELECT {_CLASS}, income, count(*) AS n FROM t GROUP BY {_CLASS}, income),
-         classes AS (SELECT {_CLASS}, count(DISTINCT id) AS k, count(DISTINCT income) AS l, count(*) AS n
-                     FROM t GROUP BY {_CLASS}),
-         shares AS (SELECT {_CLASS}, k, l, income, share, reached, places, coalesce(p.n, 0) / c.n AS mine,
-                           sum(coalesce(p.n, 0) / c.n) OVER (PARTITION BY {_CLASS} ORDER BY income) AS held
-                    FROM classes c CROSS JOIN places w LEFT JOIN pairs p USING ({_CLASS}, income)),
-         known AS (SELECT any_value(k) AS k, any_value(l) AS l, sum(greatest(mine - share, 0)) AS variational,
+         shares AS (SELECT c.class, income, share, reached, places, coalesce(p.n, 0) / c.n AS mine,
+                           sum(coalesce(p.n, 0) / c.n) OVER (PARTITION BY c.class ORDER BY income) AS held
+                    FROM classes c CROSS JOIN places w LEFT JOIN pairs p USING (class, income)),
+         known AS (SELECT sum(greatest(mine - share, 0)) AS variational,
                           sum(abs(held - reached)) / (any_value(places) - 1) AS ordered,
                           exp(-sum(CASE WHEN mine > 0 THEN mine * ln(mine) ELSE 0 END)) AS entropy
-                   FROM shares GROUP BY {_CLASS})
-    SELECT min(k), min(l), max(variational), max(ordered), min(entropy) FROM known"""
+                   FROM shares GROUP BY class)
+    SELECT (SELECT min(k) FROM counted), (SELECT min(l) FROM counted),
+           max(variational), max(ordered), min(entropy) FROM known"""
+
+
 QUESTIONS = (
     Question("k", f"SELECT min(n) FROM (SELECT count(DISTINCT id) AS n FROM t GROUP BY {_CLASS})"),
     Question("k and l", f"SELECT min(n), min(l) FROM ({_COUNTED})", l=2),
-    Question("k, l and t", _SPREAD, l=2, t=0.99),
+    Question("k, l and t", _spread(_SINGLE), l=2, t=0.99),
     Question(
         "k of what a pseudonym joins",
         f"SELECT min(n) FROM (SELECT count(*) AS n FROM ({_UNITS}) GROUP BY tuples)",
         joined=True,
     ),
+    Question("k, l and t of what a pseudonym joins", _spread(_JOINED), l=2, t=0.99, joined=True),
 )
 
 
@@ -140,11 +154,14 @@ def run(folder: Path, *, quick: bool) -> Result:
         )
         table.rows.append((name, *cells))
     within, costs = _in_releases(folder, scale)
+    most = {name: list(of_size.values())[-1]["seconds"] for name, of_size in figures.items()}
     figures["within a release"] = costs
-    most = list(figures["k, l and t"].values())[-1]["seconds"]
-    k_and_l, composite = (costs[name] - 1 for name in ("k and l", _JOINED))
+    k_and_l, composite = (costs[name] - 1 for name in ("k and l", _COMPOSITE))
     aims = [
-        Aim(f"k + l + t of {scale.rows[-1]:,} rows", "0.25 to 3.8 s", f"{most:.2f} s", most <= 3.8),
+        *(
+            Aim(f"{name}, {scale.rows[-1]:,} rows", "0.25 to 3.8 s", f"{most[name]:.2f} s", most[name] <= 3.8)
+            for name in ("k, l and t", "k, l and t of what a pseudonym joins")
+        ),
         Aim("k + l, of a release of R1 without bounds", "at most +20 %", f"{k_and_l:+.0%}", k_and_l <= 0.2),
         Aim("composite k, of the same", "at most +60 %", f"{composite:+.0%}", composite <= 0.6),
     ]
@@ -152,7 +169,7 @@ def run(folder: Path, *, quick: bool) -> Result:
     return Result("judging", "The privacy check", setting, figures, [table, within], checks, aims)
 
 
-_BARE, _JOINED = "no bound", "k of what a pseudonym joins"
+_BARE, _COMPOSITE = "no bound", "k of what a pseudonym joins"
 
 
 def _in_releases(folder: Path, scale: Scale) -> tuple[Table, dict[str, float]]:
@@ -166,7 +183,7 @@ def _in_releases(folder: Path, scale: Scale) -> tuple[Table, dict[str, float]]:
         _BARE: masks.without(whole, bounds=False),
         "k": single,
         "k and l": masks.without(single, least={"amount": 2}),
-        _JOINED: whole,
+        _COMPOSITE: whole,
     }
 
     def made(plan: Plan) -> None:

@@ -7,6 +7,8 @@ counted once by looking at neighbours.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import polars as pl
 
 from connectors.measures.tally import changes, on_each, repeated
@@ -25,12 +27,12 @@ class Joined:
         self._first = changes(self._together[unit])
         self._sets = _sets(self._together, row, self._first)
 
-    @property
+    @cached_property
     def rows(self) -> pl.DataFrame:
         """The rows with their `class`, in any order."""
         return pl.concat([self._together.with_columns(on_each(self._sets, self._first)), self._apart])
 
-    @property
+    @cached_property
     def units(self) -> pl.DataFrame:
         """The `class` of every unit, once: a table of unit and class. Rows without a pseudonym are one each."""
         units = pl.DataFrame([self._together[self._unit].filter(self._first), self._sets])

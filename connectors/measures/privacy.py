@@ -287,6 +287,7 @@ class Measure:
                 if self.compare is not None and self._withheld(verdict, self.compare.trimmed(verdict.alive)):
                     rounds.clear()
                     continue
+            censuses = dict(rounds)
             verdict.tables = [rounds[grouping].kept for grouping in self.places.groupings]
             failing = [
                 Failing(grouping, rounds[grouping].failing, rounds[grouping].units)
@@ -297,7 +298,7 @@ class Measure:
             # Classes go whole, so that those left of the same grouping stay what they are.
             rounds = {one.grouping: rounds[one.grouping] for one in failing if len(failing) == 1}
             if not suppressed and self.places.spread and verdict.rows_suppressed < verdict.rows_in:
-                suppressed = self._suppressed(verdict, self._spread(verdict))
+                suppressed = self._suppressed(verdict, self._spread(verdict, censuses))
             if not suppressed and self.compare is not None and verdict.rows_suppressed < verdict.rows_in:
                 suppressed = self._withheld(verdict, self.compare.withheld(verdict.alive))
             if not suppressed or verdict.share > most_suppressed:
@@ -322,15 +323,12 @@ class Measure:
         verdict.rows_suppressed += len(rows)
         return len(rows)
 
-    def _spread(self, verdict: Verdict) -> list[Failing]:
+    def _spread(self, verdict: Verdict, censuses: Mapping[str | None, Census]) -> list[Failing]:
         """Measure how values are spread; the classes that miss a bound, once for each field."""
         found = {limit: spreading.whole(self._alive(verdict.alive), limit) for limit in self.places.spread}
         wholes = {limit: of for limit, of in found.items() if of is not None}
         measured = [
-            (
-                grouping,
-                spreading.by_class(partial(self._classes, grouping, verdict.alive), wholes, budget=self.budget),
-            )
+            (grouping, self._spread_of(grouping, verdict, wholes, censuses[grouping]))
             for grouping in self.places.groupings
             if wholes
         ]
@@ -347,6 +345,19 @@ class Measure:
             verdict.failing += sum(len(missed.classes) for missed in failing)
         return failing
 
+    def _spread_of(
+        self, grouping: str | None, verdict: Verdict, wholes: Mapping[Limit, pl.DataFrame], census: Census
+    ) -> dict[Limit, pl.DataFrame]:
+        """Of the classes that are left: from pairs that were counted with them, unless those were too many."""
+        if (pairs := census.pairs) is None:
+            classes = partial(self._classes, grouping, verdict.alive)
+            return spreading.by_class(classes, wholes, budget=self.budget)
+        left = census.kept.select("class")
+        return {
+            limit: spreading.figures(pairs.take(limit.column).join(left, on="class", how="semi"), limit, of)
+            for limit, of in wholes.items()
+        }
+
     def _census(self, grouping: str | None, verdict: Verdict) -> Census:
         """Classes of one grouping. Sliced finer each time the budget is exceeded."""
         if self.exact:
@@ -362,7 +373,7 @@ class Measure:
         census = self._new_census()
         for index in range(slices):
             tallies = {column: Tally(bound, self.budget) for column, bound in (("n", self.k), *census.least.items())}
-            for rows in self._persons(grouping, alive, census.units):
+            for rows in self._persons(grouping, alive, census):
                 for piece in rows.iter_slices(SLICE):
                     mine = piece.filter(pl.col("class") % slices == index) if slices > 1 else piece
                     for column, tally in tallies.items():
@@ -376,13 +387,13 @@ class Measure:
         census = self._new_census()
         items = {"n": self.places.entity, **{column: column for column in census.least}}
         rows = verdict.rows_in - verdict.rows_suppressed
-        persons = partial(self._persons, grouping, verdict.alive, census.units)
+        persons = partial(self._persons, grouping, verdict.alive, census)
         census.take(counted_exactly(persons, items, rows, self.budget))
         return census
 
     def _new_census(self) -> Census:
         least = {column: self.l[name] for name, column in self.places.values}
-        return Census(self.k, least, units=self.budget // 2)
+        return Census(self.k, least, units=self.budget // 2, spread=(limit.column for limit in self.places.spread))
 
     def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
         """The rows still alive, each with its class; for a unit, all rows of a unit in one frame."""
@@ -393,15 +404,21 @@ class Measure:
         for joined in self._joined(grouping, alive):
             yield joined.rows
 
-    def _persons(self, grouping: str | None, alive: list[pl.Series | None], units: Units) -> Iterator[pl.DataFrame]:
-        """The same as far as counting needs it: of persons who are the units, each once. Adds what units there are."""
+    def _persons(self, grouping: str | None, alive: list[pl.Series | None], census: Census) -> Iterator[pl.DataFrame]:
+        """The same as far as counting needs it: of persons who are the units, each once. The census sees all rows,
+        and what units there are."""
         if grouping is None:
-            yield from self._classes(grouping, alive)
-            return
-        for joined in self._joined(grouping, alive):
-            each = joined.units
-            units.add(each)
-            yield each if grouping == self.places.entity and not self.places.values else joined.rows
+            for rows in self._classes(grouping, alive):
+                census.see(rows)
+                yield rows
+        else:
+            once = grouping == self.places.entity and not self.places.values
+            for joined in self._joined(grouping, alive):
+                census.units.add(joined.units)
+                if self.places.spread:
+                    census.see(joined.rows)
+                yield joined.units if once else joined.rows
+        census.all_seen()
 
     def _joined(self, grouping: str, alive: list[pl.Series | None]) -> Iterator[Joined]:
         heights = (batch.height for batch in self.batches())

@@ -12,12 +12,12 @@ counted in slices of the classes. The whole's spread must fit, so a field may ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from connectors.measures.tally import TooManyOpenError, changes, on_each
+from connectors.measures.tally import Pairs, TooManyOpenError, changes, on_each, summed
 from contracts import certificate
 from contracts.errors import Reason, SluicegateError
 from contracts.papers import Spread
@@ -25,7 +25,6 @@ from contracts.plan import Plan
 
 MOST_VALUES = 2_000_000  # distinct values of one field
 PAIRS = 8_000_000  # of class and value, held at once
-ROWS = 4_000_000  # grouped at once
 
 Classes = Callable[[], Iterable[pl.DataFrame]]  # rows with their class, read anew at each call
 
@@ -64,7 +63,7 @@ def whole(frames: Iterable[pl.DataFrame], limit: Limit) -> pl.DataFrame | None:
     held: pl.DataFrame | None = None
     for frame in frames:
         counted = frame.select(value=pl.col(limit.column)).group_by("value").len("rows")
-        held = counted if held is None else _summed([held, counted], ["value"])
+        held = counted if held is None else summed([held, counted], ["value"])
         if held.height > MOST_VALUES and limit.t is None and limit.entropy is None:
             return None
         if held.height > MOST_VALUES:
@@ -89,9 +88,11 @@ def by_class(
         try:
             found: dict[Limit, list[pl.DataFrame]] = {limit: [] for limit in wholes}
             for index in range(slices):
-                pairs = _pairs(classes(), tuple(wholes), most, slices, index)
+                pairs = Pairs((limit.column for limit in wholes), most)
+                for rows in classes():
+                    pairs.add(rows.filter(pl.col("class") % slices == index) if slices > 1 else rows)
                 for limit, of in wholes.items():
-                    found[limit].append(_measured(pairs.pop(limit), of, limit.ordered))
+                    found[limit].append(figures(pairs.take(limit.column), limit, of))
             return {limit: pl.concat(tables) for limit, tables in found.items()}
         except TooManyOpenError:
             slices *= 4
@@ -126,51 +127,11 @@ def missing(measured: pl.DataFrame, limit: Limit) -> pl.Series:
     return measured.filter(bad)["class"]
 
 
-def _pairs(
-    frames: Iterable[pl.DataFrame], limits: tuple[Limit, ...], most: int, slices: int, index: int
-) -> dict[Limit, pl.DataFrame]:
-    """For each field (class, value, rows) of every class of one slice."""
-    held: dict[Limit, pl.DataFrame] = {}
-    for rows in _gathered(frames, limits, slices, index):
-        for limit in limits:
-            counted = _counted(rows.select("class", value=pl.col(limit.column)))
-            held[limit] = _summed([held[limit], counted], ["class", "value"]) if limit in held else counted
-            if held[limit].height > most:
-                raise TooManyOpenError
-    if not held:
-        raise SluicegateError(Reason.INTERNAL, "a spread was asked of no rows")
-    return held
+def figures(pairs: pl.DataFrame, limit: Limit, of: pl.DataFrame) -> pl.DataFrame:
+    """What `by_class` gives of a field, of the classes of these `Pairs`.
 
-
-def _gathered(
-    frames: Iterable[pl.DataFrame], limits: tuple[Limit, ...], slices: int, index: int
-) -> Iterator[pl.DataFrame]:
-    """The rows of one slice of the classes, many at once: batch by batch nearly every pair would be new."""
-    columns = list(dict.fromkeys(("class", *(limit.column for limit in limits))))
-    pending, waiting = [], 0
-    for frame in frames:
-        mine = frame.filter(pl.col("class") % slices == index) if slices > 1 else frame
-        pending.append(mine.select(columns))
-        waiting += mine.height
-        if waiting >= ROWS:
-            yield pl.concat(pending)
-            pending, waiting = [], 0
-    if pending:
-        yield pl.concat(pending)
-
-
-def _counted(rows: pl.DataFrame) -> pl.DataFrame:
-    # By two keys the streaming engine groups in half the time of the other.
-    return rows.lazy().group_by("class", "value").len("rows").collect(engine="streaming")
-
-
-def _summed(frames: list[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
-    return pl.concat(frames).group_by(keys).agg(pl.col("rows").sum())
-
-
-def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFrame:
-    """The figures of each class. Its pairs lie together, in the order of values, once a single number that says
-    both is sorted: what is counted up to a pair is then a difference of running counts, which are whole numbers."""
+    A class's pairs lie together, in the order of values, once a single number that says both is sorted: what is
+    counted up to a pair is then a difference of running counts, which are whole numbers."""
     places = of.height
     classes = pairs.select(pl.col("class").unique()).with_row_index("number")
     rows = (
@@ -200,7 +161,7 @@ def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFr
         q=rows["rows"] / on_each(valued, first),
         share=of["share"].gather(rows["place"]),
     )
-    if ordered:
+    if limit.ordered:
         held = (counted - on_each(before, first)) / on_each(total, first)
         rows = rows.with_columns(moved=_moved(rows["place"], held, first, of))
     entropy = pl.when(~pl.col("null")).then(pl.col("q") * pl.col("q").log())
@@ -210,7 +171,7 @@ def _measured(pairs: pl.DataFrame, of: pl.DataFrame, ordered: bool) -> pl.DataFr
         .agg(
             # Values that the class has not add nothing: what is too much elsewhere is too little there.
             variational=(pl.col("p") - pl.col("share")).clip(lower_bound=0).sum(),
-            ordered=pl.col("moved").sum() if ordered else pl.lit(None, dtype=pl.Float64),
+            ordered=pl.col("moved").sum() if limit.ordered else pl.lit(None, dtype=pl.Float64),
             entropy=(-entropy.sum()).exp(),
         )
         .select(classes["class"], "variational", "ordered", "entropy")

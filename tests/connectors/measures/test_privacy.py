@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from connectors.keys import AgreementSecrets
 from connectors.measures import privacy
+from connectors.measures.composite import Joined
 from connectors.measures.privacy import Layout, Measure, Verdict
 from connectors.spooling.order import ReleaseKey
 from contracts.dtypes import DATE, INT64, STRING
@@ -309,7 +310,7 @@ def _spread_plainly(rows: list[Row], k: int, t: float | None, entropy: float | N
     entropy=st.none() | st.sampled_from([1.2, 1.9]),
     pseudonym=st.booleans(),
     size=st.integers(1, 50),
-    budget=st.sampled_from([3, 1000]),
+    budget=st.sampled_from([3, 20, 1000]),
 )
 def test_spread_is_judged_on_what_k_leaves_however_it_is_counted(
     rows: list[Row], k: int, t: float | None, entropy: float | None, pseudonym: bool, size: int, budget: int
@@ -328,6 +329,24 @@ def test_spread_is_judged_on_what_k_leaves_however_it_is_counted(
             found = verdict.spread["s"]
             assert t is None or found.variational <= t + 1e-9
             assert entropy is None or found.entropy >= entropy - 1e-9
+
+
+def test_rows_are_joined_once_for_k_for_suppression_and_for_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two persons each of six classes, one of a seventh, who goes."""
+    joined = list[Joined]()
+
+    def counted(*words: Any) -> Joined:
+        joined.append(Joined(*words))
+        return joined[-1]
+
+    monkeypatch.setattr(privacy, "Joined", counted)
+    rows = [{"id": f"p{i}", "house": None, "a": i // 2, "b": "x", "s": "abc"[i % 3]} for i in range(13)]
+    plan = msgspec.structs.replace(_plan(2, 0, ("id",)), t={"s": 1.0})
+    places, batches = _hashed(plan, rows, 4)
+    verdict = Measure(batches, places, 2, {}, exact=False).run(most_suppressed=1.0)
+    assert verdict.rows_suppressed == 1
+    assert len(joined) == 1
+    assert verdict.spread["s"].variational == pytest.approx(1 / 3)  # of the seventh it would be 2/3
 
 
 def test_an_ordered_field_is_measured_by_its_values_and_another_by_hashes() -> None:
