@@ -2,7 +2,7 @@
 
 `tests/attacks/mutations.yaml` is the table: a line of the product, what stands in its place, what that
 takes out, and the test that must fail. `run` does it, each in a copy of the tree, serially; words after
-it choose mutations by file or test. `write` puts the table into docs/threat-model.md. `check` is cheap:
+it choose rows by anything they say. `write` puts the table into docs/threat-model.md. `check` is cheap:
 every line stands in its file exactly once, every test exists, and the page shows the table.
 """
 
@@ -114,7 +114,10 @@ def write() -> None:
 
 def run(wanted: Sequence[str]) -> int:
     """Apply each mutation that is wanted and run its test; how many were not noticed."""
-    chosen = [one for one in table() if not wanted or any(word in one.file or word in one.test for word in wanted)]
+    chosen = [one for one in table() if not wanted or any(word in str(one) for word in wanted)]
+    if not chosen:
+        print(f"no mutation has {' or '.join(wanted)} in its file, its line, its test or what it takes out")
+        return 1
     with tempfile.TemporaryDirectory(prefix="sluicegate-mutations-") as folder:
         whole = Path(folder) / "whole"
         _copy(whole)
