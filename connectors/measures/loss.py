@@ -115,6 +115,8 @@ class _Watched:
                     "rows": pl.concat(weights),
                 }
             )
+            self._lower(cast(int, rows["was"].approx_n_unique()))  # what is to be watched no more is not counted
+            rows = rows.filter(pl.col("was") <= self._limit)
             counted = rows.group_by("was", pl.col("value").hash()).agg(pl.col("rows").sum())
             self._pairs = pl.concat([self._pairs, counted]).group_by("was", "value").agg(pl.col("rows").sum())
             self._new = []

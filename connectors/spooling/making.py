@@ -269,7 +269,8 @@ class Streamer:
 def _file(path: Path) -> pa.OSFile:
     """A new file of the spool to write to."""
     os.close(create(path))
-    return pa.OSFile(str(path), "wb")
+    # Appending, not overwriting: a file that was cut to nothing is flushed by ext4 as soon as it is closed.
+    return pa.OSFile(str(path), "ab")
 
 
 def part_name(index: int) -> str:

@@ -180,7 +180,8 @@ def with_columns(batch: pl.DataFrame, new: Sequence[pl.Series], *, without: Coll
 def arrow(batch: pl.DataFrame) -> pa.RecordBatch:
     """In Arrow's oldest layout, in one piece: newer ones ship whole original strings behind slices."""
     table = batch.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+    columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
 
 def _width(name: str, kind: pl.DataType) -> pl.Expr:

@@ -95,6 +95,7 @@ class Rows:
         self._packer, self._alike = Packer(), alike
         self._classes = pa.record_batch({})
         self._held: list[pa.RecordBatch | _Written] = []
+        self._narrowed: dict[tuple[str, ...], list[pa.RecordBatch | _Written]] = {}
         self._bounds: list[Sequence[int]] = []
         self._handle: int | None = None
         self._memory = 0
@@ -126,8 +127,8 @@ class Rows:
         if self._handle is None and self._memory > self._limit:
             self._handle = create(self._path)
             for index, waiting in enumerate(self._held):  # one by one: what is written is let go at once
-                self._held[index] = _Written(self._handle, waiting)
-        self._held.append(kept if self._handle is None else _Written(self._handle, kept))
+                self._held[index] = _Written.to(self._handle, waiting)
+        self._held.append(kept if self._handle is None else _Written.to(self._handle, kept))
 
     def seal(self) -> None:
         """No more rows come."""
@@ -138,24 +139,32 @@ class Rows:
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Some columns of every batch, in the order they came, as they came."""
-        for batch in self._held:
+        for batch in self._narrow(columns):
             with room(self._path.parent.name):
-                taken = _run(batch, columns, 0, batch.num_rows)
+                taken = batch.slice(0, batch.num_rows)
             plain = [self.plain(taken, name) for name in columns]
             yield pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_arrays(plain, names=list(columns))))
 
     def buckets(self, first: int, last: int, columns: Sequence[str]) -> pa.RecordBatch:
         """The rows of buckets first..last-1 in one piece, still packed: `plain` tells what is in the columns."""
+        batches = self._narrow(columns)
         runs = [
-            _run(batch, columns, bounds[first], bounds[last])
-            for batch, bounds in zip(self._held, self._bounds, strict=True)
+            batch.slice(bounds[first], bounds[last] - bounds[first])
+            for batch, bounds in zip(batches, self._bounds, strict=True)
         ]
         filled = [run for run in runs if run.num_rows] or runs[:1]
-        if all(run.schema == filled[0].schema for run in filled):
+        if len({batch.schema for batch in batches}) == 1:
             return pa.concat_batches(filled)
         same = all(run.schema.names == filled[0].schema.names for run in filled)
         names = filled[0].schema.names if same else columns
         return pa.record_batch([self._joined(filled, name) for name in names], names=list(names))
+
+    def _narrow(self, columns: Sequence[str]) -> list[pa.RecordBatch | _Written]:
+        """Every batch with some columns alone, or with the code that stands in for them."""
+        wanted = tuple(columns)
+        if wanted not in self._narrowed:  # looked up by name once, not for every run of rows
+            self._narrowed[wanted] = [batch.select(_held(batch.schema.names, wanted)) for batch in self._held]
+        return self._narrowed[wanted]
 
     def _joined(self, runs: Sequence[pa.RecordBatch], name: str) -> pa.Array:
         """One column of them, still packed if all of them are packed alike."""
@@ -180,21 +189,17 @@ class Rows:
 
     def close(self) -> None:
         """Let go of the rows, wherever they are."""
-        self._held, self._bounds = [], []
+        self._held, self._narrowed, self._bounds = [], {}, []
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
         self._path.unlink(missing_ok=True)
 
 
-def _run(batch: pa.RecordBatch | _Written, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
-    """Rows begin..end-1 of some columns, or of the code that stands in for them."""
-    held = [name for name in columns if name in batch.schema.names]
-    if len(held) < len(columns):
-        held.append(Alike.CODE)
-    if isinstance(batch, _Written):
-        return batch.read(held, begin, end)
-    return batch.select(held).slice(begin, end - begin)
+def _held(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Those of the columns that a batch of these names has, and the code of what it has not."""
+    held = [name for name in columns if name in names]
+    return held if len(held) == len(columns) else [*held, Alike.CODE]
 
 
 def _length(values: pa.Array) -> int:
@@ -206,20 +211,28 @@ def _length(values: pa.Array) -> int:
 
 
 class _Written:
-    """A batch that lies in the file, column after column."""
+    """A batch that lies in the file, column after column; to be narrowed and read as one in memory is."""
 
     __slots__ = ("_columns", "num_rows", "schema")
 
-    def __init__(self, handle: int, batch: pa.RecordBatch) -> None:
-        self.num_rows, self.schema = batch.num_rows, batch.schema
-        self._columns = {
-            name: _Column(handle, values) for name, values in zip(batch.schema.names, batch.columns, strict=True)
-        }
+    def __init__(self, rows: int, schema: pa.Schema, columns: Sequence[_Column]) -> None:
+        self.num_rows, self.schema, self._columns = rows, schema, columns
 
-    def read(self, columns: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
-        """Rows begin..end-1 of some columns."""
-        taken = [self._columns[name].read(begin, end) for name in columns]
-        return pa.RecordBatch.from_arrays(taken, names=list(columns))
+    @classmethod
+    def to(cls, handle: int, batch: pa.RecordBatch) -> _Written:
+        """Write a batch to the end of the file."""
+        return cls(batch.num_rows, batch.schema, [_Column(handle, values) for values in batch.columns])
+
+    def select(self, names: Sequence[str]) -> _Written:
+        """The same rows of some columns."""
+        places = [self.schema.get_field_index(name) for name in names]
+        schema = pa.schema([self.schema.field(place) for place in places])
+        return _Written(self.num_rows, schema, [self._columns[place] for place in places])
+
+    def slice(self, begin: int, rows: int) -> pa.RecordBatch:
+        """So many rows, read."""
+        taken = [column.read(begin, begin + rows) for column in self._columns]
+        return pa.RecordBatch.from_arrays(taken, schema=self.schema)
 
 
 class _Column:
