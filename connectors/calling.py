@@ -14,8 +14,13 @@ from connectors.tls import ClientPair
 from contracts.errors import TRAITS, Reason, SluicegateError
 
 # So much of a stream may be on its way unread: two batches and more. The library's own 64 KiB, widened as
-# it probes, lets the gateway wait for permission to go on after every few records of TLS.
-_WINDOW = [("grpc.http2.lookahead_bytes", 16 << 20), ("grpc.http2.bdp_probe", 0)]
+# it probes, lets the gateway wait for permission to go on after every few records of TLS. And frames of 16 KiB are
+# many for batches of megabytes.
+_STREAM = [
+    ("grpc.http2.lookahead_bytes", 16 << 20),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.max_frame_size", 1 << 20),
+]
 
 
 @contextmanager
@@ -27,7 +32,7 @@ def connected(
         raise SluicegateError(Reason.CONFIG_UNSAFE, "the gateway's address must begin with grpc+tls://")
     try:
         shown = {} if pair is None else {"cert_chain": pair.certificate, "private_key": pair.unsafe_key}
-        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_WINDOW, **shown)
+        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_STREAM, **shown)
     except (pa.ArrowException, ValueError, TypeError):
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, "the gateway's address is not one: grpc+tls://host:port"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from contracts import odcs, standard
 from contracts.canonical import digest, terms_digest
@@ -340,18 +341,17 @@ AGREEMENT_CHECKS: tuple[Check[AgreementCase], ...] = (
 )
 
 
+@lru_cache(16)
+def _read_contract(document: bytes) -> tuple[Contract, str, str]:
+    """The contract in a document, the document's digest, that of its terms: the same bytes come with every grant."""
+    loaded = odcs.load(document)
+    return loaded.contract, digest(loaded.document), terms_digest(loaded.document)
+
+
 def _stated_contract(envelope: Envelope, document: bytes) -> tuple[Contract, ContractStatement]:
     statement = read(ContractStatement, envelope)
-    loaded = odcs.load(document)
-    contract = loaded.contract
-    found = (
-        contract.provider,
-        contract.dataset,
-        contract.version,
-        digest(loaded.document),
-        terms_digest(loaded.document),
-    )
-    if found != (
+    contract, document_digest, terms = _read_contract(document)
+    if (contract.provider, contract.dataset, contract.version, document_digest, terms) != (
         statement.provider,
         statement.dataset,
         statement.version,

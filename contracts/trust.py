@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -274,6 +275,11 @@ def load_trust(raw: bytes, *, name: str = "trust file") -> TrustFile:
     two places, an empty or malformed list of standards or policies. An empty list would accept
     nothing, so it can only be a mistake.
     """
+    return _parsed(raw, name)
+
+
+@lru_cache(16)  # the same few files are read for every transfer
+def _parsed(raw: bytes, name: str) -> TrustFile:
     try:
         value = yaml12.load(raw, name=name).value
     except SluicegateError as error:
