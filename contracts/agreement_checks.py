@@ -341,17 +341,25 @@ AGREEMENT_CHECKS: tuple[Check[AgreementCase], ...] = (
 )
 
 
-@lru_cache(16)
-def _read_contract(document: bytes) -> tuple[Contract, str, str]:
-    """The contract in a document, the document's digest, that of its terms: the same bytes come with every grant."""
+@lru_cache(16)  # the same bytes come with every grant
+def _read_contract(document: bytes) -> tuple[Contract, tuple[str, ...]]:
+    """The contract in a document, and what a statement says of it."""
     loaded = odcs.load(document)
-    return loaded.contract, digest(loaded.document), terms_digest(loaded.document)
+    contract = loaded.contract
+    stated = (
+        contract.provider,
+        contract.dataset,
+        contract.version,
+        digest(loaded.document),
+        terms_digest(loaded.document),
+    )
+    return contract, stated
 
 
 def _stated_contract(envelope: Envelope, document: bytes) -> tuple[Contract, ContractStatement]:
     statement = read(ContractStatement, envelope)
-    contract, document_digest, terms = _read_contract(document)
-    if (contract.provider, contract.dataset, contract.version, document_digest, terms) != (
+    contract, found = _read_contract(document)
+    if found != (
         statement.provider,
         statement.dataset,
         statement.version,
