@@ -261,15 +261,15 @@ def test_a_pull_goes_on_after_a_restart_of_the_gateway(trouble: Trouble, tmp_pat
     ids included, and the parts that are here stay good."""
     city, out = trouble.city, tmp_path / "people.parquet"
     cut_off(trouble, out)
-    here = len(parts_in(out))
-    assert here > 0
+    here = {int(part.stem.removeprefix("part-")) for part in parts_in(out)}  # two streams: there may be a gap
+    assert here
     city.town.stop(REGISTRY)
     city.start(REGISTRY)
     eventually(lambda: serving(city, REGISTRY, "keeper"), "the gateway heard the exchange")
     pulled = pull(trouble, out)
     again = re.findall(rf"part: transfer={pulled.transfer} part=(\d+)", city.log(REGISTRY))
     assert again
-    assert not {int(part) for part in again} & set(range(here)), "what was here was not sent again"
+    assert not {int(part) for part in again} & here, "what was here was not sent again"
     assert pulled.receipt.payload["release"] in city.releases(REGISTRY)
 
 
