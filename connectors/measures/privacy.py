@@ -287,7 +287,6 @@ class Measure:
                 if self.compare is not None and self._withheld(verdict, self.compare.trimmed(verdict.alive)):
                     rounds.clear()
                     continue
-            censuses = dict(rounds)
             verdict.tables = [rounds[grouping].kept for grouping in self.places.groupings]
             failing = [
                 Failing(grouping, rounds[grouping].failing, rounds[grouping].units)
@@ -295,12 +294,12 @@ class Measure:
                 if len(rounds[grouping].failing)
             ]
             suppressed = self._suppressed(verdict, failing)
-            # Classes go whole, so that those left of the same grouping stay what they are.
-            rounds = {one.grouping: rounds[one.grouping] for one in failing if len(failing) == 1}
             if not suppressed and self.places.spread and verdict.rows_suppressed < verdict.rows_in:
-                suppressed = self._suppressed(verdict, self._spread(verdict, censuses))
+                suppressed = self._suppressed(verdict, self._spread(verdict, rounds))
             if not suppressed and self.compare is not None and verdict.rows_suppressed < verdict.rows_in:
                 suppressed = self._withheld(verdict, self.compare.withheld(verdict.alive))
+            # Classes go whole, so that those left of the same grouping stay what they are.
+            rounds = {one.grouping: rounds[one.grouping] for one in failing if len(failing) == 1}
             if not suppressed or verdict.share > most_suppressed:
                 return verdict
 
@@ -393,7 +392,7 @@ class Measure:
 
     def _new_census(self) -> Census:
         least = {column: self.l[name] for name, column in self.places.values}
-        return Census(self.k, least, units=self.budget // 2, spread=(limit.column for limit in self.places.spread))
+        return Census(self.k, least, units=self.budget // 2, spread=[limit.column for limit in self.places.spread])
 
     def _classes(self, grouping: str | None, alive: list[pl.Series | None]) -> Iterator[pl.DataFrame]:
         """The rows still alive, each with its class; for a unit, all rows of a unit in one frame."""

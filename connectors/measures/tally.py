@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -175,12 +175,12 @@ def units_of(classes: pl.Series, tables: Iterable[pl.DataFrame]) -> pl.Series:
 class Census:
     """Counts of all classes of one grouping: those that meet every bound, and those that do not."""
 
-    def __init__(self, k: int, least: dict[str, int], *, units: int, spread: Iterable[str] = ()) -> None:
+    def __init__(self, k: int, least: dict[str, int], *, units: int, spread: Sequence[str]) -> None:
         """`least`: hash column of a sensitive field -> its l. `units`: of how many to keep the class, and how many
         pairs of a class and a value of the columns of `spread`."""
         self.least = least
         self.units = Units(units)
-        self.pairs = Pairs(spread, units) if (spread := tuple(spread)) else None
+        self.pairs = Pairs(spread, units) if spread else None
         self._all_seen = False
         self.alone = self.entities = 0  # entities that are alone in a class, and all, once for each class
         self.lowest = dict.fromkeys(("n", *least), 2**32 - 1)

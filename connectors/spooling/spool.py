@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -95,7 +96,7 @@ class Rows:
         self._packer, self._alike = Packer(), alike
         self._classes = pa.record_batch({})
         self._held: list[pa.RecordBatch | _Written] = []
-        self._narrowed: dict[tuple[str, ...], list[pa.RecordBatch | _Written]] = {}
+        self._narrowed: dict[tuple[str, ...], _Narrowed] = {}
         self._bounds: list[Sequence[int]] = []
         self._handle: int | None = None
         self._memory = 0
@@ -139,7 +140,7 @@ class Rows:
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Some columns of every batch, in the order they came, as they came."""
-        for batch in self._narrow(columns):
+        for batch in self._narrow(columns).batches:
             with room(self._path.parent.name):
                 taken = batch.slice(0, batch.num_rows)
             plain = [self.plain(taken, name) for name in columns]
@@ -147,23 +148,24 @@ class Rows:
 
     def buckets(self, first: int, last: int, columns: Sequence[str]) -> pa.RecordBatch:
         """The rows of buckets first..last-1 in one piece, still packed: `plain` tells what is in the columns."""
-        batches = self._narrow(columns)
+        narrow = self._narrow(columns)
         runs = [
             batch.slice(bounds[first], bounds[last] - bounds[first])
-            for batch, bounds in zip(batches, self._bounds, strict=True)
+            for batch, bounds in zip(narrow.batches, self._bounds, strict=True)
         ]
         filled = [run for run in runs if run.num_rows] or runs[:1]
-        if len({batch.schema for batch in batches}) == 1:
+        if narrow.alike:
             return pa.concat_batches(filled)
         same = all(run.schema.names == filled[0].schema.names for run in filled)
         names = filled[0].schema.names if same else columns
         return pa.record_batch([self._joined(filled, name) for name in names], names=list(names))
 
-    def _narrow(self, columns: Sequence[str]) -> list[pa.RecordBatch | _Written]:
+    def _narrow(self, columns: Sequence[str]) -> _Narrowed:
         """Every batch with some columns alone, or with the code that stands in for them."""
         wanted = tuple(columns)
         if wanted not in self._narrowed:  # looked up by name once, not for every run of rows
-            self._narrowed[wanted] = [batch.select(_held(batch.schema.names, wanted)) for batch in self._held]
+            batches = [batch.select(_held(batch.schema.names, wanted)) for batch in self._held]
+            self._narrowed[wanted] = _Narrowed(batches, len({batch.schema for batch in batches}) == 1)
         return self._narrowed[wanted]
 
     def _joined(self, runs: Sequence[pa.RecordBatch], name: str) -> pa.Array:
@@ -208,6 +210,13 @@ def _length(values: pa.Array) -> int:
         bounds = pa.Array.from_buffers(pa.int64(), len(values) + 1, [None, values.buffers()[1]], offset=values.offset)
         return int(bounds[len(values)].as_py() - bounds[0].as_py())
     return values.nbytes if values.type.num_fields else len(values) * int(values.type.bit_width) // 8
+
+
+class _Narrowed(NamedTuple):
+    """Some columns of every batch, and whether all batches hold them alike."""
+
+    batches: list[pa.RecordBatch | _Written]
+    alike: bool
 
 
 class _Written:

@@ -1336,6 +1336,3 @@ def test_rare_counts_persons_where_there_are_any() -> None:
 def test_normalising_twice_changes_nothing(value: str) -> None:
     once = pl.DataFrame({"v": [value]}).select(normalised(pl.col("v")))
     assert once.select(normalised(pl.col("v"))).equals(once) or not value.isascii()
-
-
-# --- values that come again and again
