@@ -234,6 +234,11 @@ def _bind(number: int, last: bool) -> tuple[bytes, bytes]:
     return number.to_bytes(12, "big"), b"last" if last else b"more"
 
 
+def _header(parameters: dict[str, int], salt: bytes) -> bytes:
+    """The one way to write this header."""
+    return json.dumps({**parameters, "salt": salt.hex()}).encode() + b"\n"
+
+
 class _Encrypted:
     """A write-only file object that encrypts in chunks."""
 
@@ -241,7 +246,7 @@ class _Encrypted:
         salt = os.urandom(16)
         self._raw, self._cipher = raw, _cipher(secret, salt, SCRYPT)
         self._pending, self._number = bytearray(), 0
-        raw.write(MAGIC + json.dumps({**SCRYPT, "salt": salt.hex()}).encode() + b"\n")
+        raw.write(MAGIC + _header(SCRYPT, salt))
 
     def write(self, data: bytes) -> int:
         self._pending += data
@@ -264,11 +269,13 @@ def _chunks(raw: BinaryIO, secret: bytes) -> Iterator[bytes]:
     if raw.read(len(MAGIC)) != MAGIC:
         raise SluicegateError(Reason.CONFIG_INVALID, "that is not a backup of this product")
     try:
-        header = json.loads(raw.readline(4096))
-        parameters = {name: int(header[name]) for name in SCRYPT}
+        header = json.loads(line := raw.readline(4096))
+        parameters, salt = {name: int(header[name]) for name in SCRYPT}, bytes.fromhex(header["salt"])
         if min(parameters.values()) < 1 or 128 * parameters["n"] * parameters["r"] > MOST_MEMORY or parameters["p"] > 4:
             raise ValueError
-        cipher = _cipher(secret, bytes.fromhex(header["salt"]), parameters)
+        if line != _header(parameters, salt):  # said otherwise, it is not what was written
+            raise ValueError
+        cipher = _cipher(secret, salt, parameters)
     except (ValueError, KeyError, TypeError):
         raise _unreadable() from None
     number, size = 0, raw.read(4)

@@ -185,6 +185,14 @@ def test_chunks_that_are_cut_off_repeated_or_reordered(sealed: bytes, tmp_path: 
     refuses(tmp_path, head + b"".join(found[1:]))
 
 
+def test_a_flipped_bit_anywhere_before_the_chunks_is_found(sealed: bytes, tmp_path: Path) -> None:
+    """Also one that leaves the meaning as it was: a digit of the salt in capitals."""
+    head, _ = chunks(sealed)
+    for at in range(len(head)):
+        for bit in range(8):
+            refuses(tmp_path, sealed[:at] + bytes([sealed[at] ^ 1 << bit]) + sealed[at + 1 :])
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(at=st.integers(0, 2**32), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_found(
