@@ -61,6 +61,20 @@ def live(record: Agreement, now: int) -> bool:
     return as_of(record, now).state == "ACTIVE" and record.not_before <= now
 
 
+def demand_live(record: Agreement, now: int) -> None:
+    """Raises AGREEMENT_NOT_LIVE, with its state and who can change it, when nothing may be granted or served."""
+    if live(record, now):
+        return
+    until = f" until {instants.rfc3339(record.suspended_until)}" if record.suspended_until else ""
+    why = f", by {record.suspended_by}" if record.suspended_by else ""
+    waits = f", waiting for the signature of {record.unsigned_parties[0]}" if record.unsigned_parties else ""
+    raise SluicegateError(
+        Reason.AGREEMENT_NOT_LIVE,
+        f"{record.name} is {record.state}{until}{why}{waits}: nothing is granted under it",
+        metadata={"agreement": record.name, "state": record.state},
+    )
+
+
 def get(hall: Hall, principal: Principal, name: str) -> Agreement:
     """One agreement of the caller's party, as it stands now. Raises NOT_FOUND."""
     with hall.store.read() as tx:

@@ -123,7 +123,7 @@ def _decide(
     now = hall.clock()
     _expire(tx, hall, record.name, now)
     try:
-        _demand_live(record, now)
+        agreements.demand_live(record, now)
         missing = _missing(tx, record, resume, parts) if resume else None
         _demand_settled(tx, record.name, missing)
     except SluicegateError as refusal:
@@ -188,19 +188,6 @@ def _granted(hall: Hall, record: Agreement, missing: _Missing | None, decision: 
 
 
 # --- what stands in the way
-
-
-def _demand_live(record: Agreement, now: int) -> None:
-    if agreements.live(record, now):
-        return
-    until = f" until {instants.rfc3339(record.suspended_until)}" if record.suspended_until else ""
-    why = f", by {record.suspended_by}" if record.suspended_by else ""
-    waits = f", waiting for the signature of {record.unsigned_parties[0]}" if record.unsigned_parties else ""
-    raise SluicegateError(
-        Reason.AGREEMENT_NOT_LIVE,
-        f"{record.name} is {record.state}{until}{why}{waits}: nothing is granted under it",
-        metadata={"agreement": record.name, "state": record.state},
-    )
 
 
 def _demand_settled(tx: Tx, agreement: str, missing: _Missing | None) -> None:

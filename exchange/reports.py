@@ -53,27 +53,33 @@ def report_intent(hall: Hall, principal: Principal, call: Call | None, name: str
     """Keep what the gateway is about to serve, before the first row. Role: gateway, of this transfer.
 
     Raises NOT_FOUND, SIGNATURE_INVALID, KEY_UNTRUSTED, STATE_WRONG, and RECEIPT_INVALID when it does not
-    fit the grant, or another intent is kept already (recorded).
+    fit the grant, or another intent is kept already (recorded). Raises AGREEMENT_NOT_LIVE, the intent being
+    kept, when the agreement was stopped: the gateway need not have heard of that yet.
     """
     access.require(principal, access.GATEWAY)
     paper = papers.read(Intent, intent)
     with hall.store.transaction() as tx:
-        if (done := tx.replay(call)) is not None:
-            return find(tx, hall, principal, done)
         record = _served_by(tx, Transfer, name, principal)
-        law.verify_intent(intent, agreements.verified(tx, hall, agreement_of(tx, record)), at=hall.clock())
-        outcome = _kept(tx, hall, principal, record, "intent", intent)
-        if outcome is None:
-            _fits_grant(paper, record)
-            _fits_receipt(intent, record)
-            # A grant that ran out while the release was being made was used in time all the same.
-            late = record.state in ("EXPIRED", "FAILED") or bool(record.receipt)
-            state = record.state if late else lifecycle.move("transfer", record.state, "serve")
-            detail = {"intent": intent.digest, "release": paper.release, "content": paper.content_digest}
-            _note(tx, hall, "transfer.announced", record, principal, {**detail, "rows": paper.rows_out})
-            outcome = _replaced(tx, hall, replace(record, intent=intent.to_bytes(), state=state))
-        outcome = _answered(tx, hall, principal, call, outcome)
-    return decisions.settled(outcome)
+        agreement = agreement_of(tx, record)
+        outcome: Transfer | SluicegateError | None
+        if (done := tx.replay(call)) is not None:
+            outcome = find(tx, hall, principal, done)
+        else:
+            law.verify_intent(intent, agreements.verified(tx, hall, agreement), at=hall.clock())
+            outcome = _kept(tx, hall, principal, record, "intent", intent)
+            if outcome is None:
+                _fits_grant(paper, record)
+                _fits_receipt(intent, record)
+                # A grant that ran out while the release was being made was used in time all the same.
+                late = record.state in ("EXPIRED", "FAILED") or bool(record.receipt)
+                state = record.state if late else lifecycle.move("transfer", record.state, "serve")
+                detail = {"intent": intent.digest, "release": paper.release, "content": paper.content_digest}
+                _note(tx, hall, "transfer.announced", record, principal, {**detail, "rows": paper.rows_out})
+                outcome = _replaced(tx, hall, replace(record, intent=intent.to_bytes(), state=state))
+            outcome = _answered(tx, hall, principal, call, outcome)
+    answer = decisions.settled(outcome)
+    agreements.demand_live(agreement, hall.clock())
+    return answer
 
 
 def report_receipt(hall: Hall, principal: Principal, call: Call | None, name: str, receipt: Envelope) -> Transfer:

@@ -39,7 +39,8 @@ class ControlPlane(Protocol):
         ...
 
     def report_intent(self, transfer: str, intent: Envelope) -> None:
-        """Store the signed intent, before the first row leaves."""
+        """Store the signed intent, before the first row leaves. Raises AGREEMENT_NOT_LIVE, the intent being stored,
+        when none may: the agreement was stopped."""
         ...
 
     def report_receipt(self, transfer: str, receipt: Envelope) -> None:

@@ -178,7 +178,7 @@ class Gateway:
             changed=self._wake.set,
         )
         self._audit = Audit(state, control_plane, trust, lambda: self._watch.head, within=settings.max_silence)
-        self._outbox = Outbox(state, control_plane, self._audit)
+        self._outbox = Outbox(state, control_plane, self._audit, self._stop)
         self._streams = Streams(
             slots=settings.slots,
             slots_per_party=settings.slots_per_party,
@@ -216,6 +216,10 @@ class Gateway:
     def _cut_peer(self, peer: str) -> bool:
         # Looked up at each call: the Flight server sets `cut` once it knows its port.
         return self.cut(peer)
+
+    def _stop(self, transfer: str, error: SluicegateError) -> None:
+        # Likewise: the outbox is there before what it stops.
+        self._serving.stop(transfer, error)
 
     def start(self) -> None:
         """Settle what an earlier run left open, then listen, watch and deliver."""
@@ -267,7 +271,8 @@ class Gateway:
         3. Nobody stopped the agreement: neither the exchange nor the department.
         4. There is a release: the one of this refresh interval, or a new one, for which the plan is
            compiled against the live schema and the department's own policy decides first.
-        5. The intent is signed and stored, then reported: no row leaves that the exchange was not told of.
+        5. The intent is signed and stored, then reported: no row leaves that the exchange was not told of, nor any
+           if it answers that the agreement was stopped meanwhile.
 
         Raises the reason of the step that failed. From step 3 on a refusal is final for this grant and is
         reported with its figures, unless trying again may help.
@@ -340,6 +345,9 @@ class Gateway:
     def _opened(self, raw: bytes, transfer: OpenTransfer) -> Opened:
         self._outbox.deliver(transfer.grant.transfer)
         self._readiness.demand_reported(transfer.grant.transfer)
+        self._readiness.demand_live(transfer.verified)
+        if transfer.closing is not None:
+            raise transfer.closing
         return Opened(
             Envelope.from_bytes(raw), transfer.standing.release, transfer.intent, tuple(sorted(transfer.parts))
         )

@@ -51,7 +51,7 @@ def released(city: City, tmp_path_factory: pytest.TempPathFactory) -> Released:
     source = pl.DataFrame(
         {
             "case_no": [f"CASE-{n * 7919 % 1_000_003:07d}" for n in numbers],
-            "card_no": [f"{n * 104_729 % 99_999_989:08d}" for n in numbers],
+            "card_no": [f"{n * 104_729_104_729 % 999_999_999_989:012d}" for n in numbers],
             "file_no": [f"F{n:05d}" for n in numbers],
             "district": [("north", "south", "east", "west")[n % 4] for n in numbers],
         }

@@ -564,6 +564,22 @@ def test_a_receipt_counts_whatever_was_concluded_from_silence(town: Town, deal: 
     assert town.acknowledge("analyst", run.name).state == "ACKNOWLEDGED"
 
 
+@pytest.mark.parametrize("stop", ["suspend", "terminate"])
+def test_an_intent_after_the_stop_is_kept_and_stops_the_gateway(town: Town, deal: str, stop: str) -> None:
+    """However often it is told, by whichever call: the gateway may not have heard."""
+    run = town.pull("analyst", deal)
+    intent = town.papers(run.name).intent_of(created=rfc3339(town.now))
+    getattr(town, stop)("steward", deal)
+    hall, gateway, call = town.hall, town.principal("gateway"), town.call("gateway", "ReportIntent", intent.digest)
+    for told in (call, call, None):
+        error = refused(Reason.AGREEMENT_NOT_LIVE, transfers.report_intent, hall, gateway, told, run.name, intent)
+        assert deal in error.message
+    assert town.events().count("transfer.announced") == 1
+    kept = transfers.get(hall, gateway, run.name)
+    assert (kept.state, kept.intent) == ("SERVING", intent.to_bytes())
+    assert town.deliver("gateway", run.name, sent=()).state == "PARTIAL"
+
+
 def test_a_receipt_may_overtake_its_intent(town: Town, deal: str) -> None:
     run = town.pull("analyst", deal)
     intent = town.papers(run.name).intent_of(created=rfc3339(town.now))

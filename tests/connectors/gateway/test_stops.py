@@ -102,6 +102,27 @@ def test_the_exchanges_stop_list_ends_a_running_stream(wide: Gate) -> None:
     assert info_of(wide.client(), wide.ticket()).endpoints
 
 
+def test_the_exchanges_answer_to_an_intent_stops_before_the_first_row(gate: Gate) -> None:
+    """It need not wait for a heartbeat; nor does it matter that the next one was written before the stop."""
+    ended = SluicegateError(Reason.AGREEMENT_NOT_LIVE, "it is TERMINATED")
+    gate.exchange.answers["report_intent"] = ended
+    ticket, client = gate.ticket(), gate.client()
+    assert refused(lambda: info_of(client, ticket)) == "AGREEMENT_NOT_LIVE"
+    gate.hear()
+    transfer = receipts.claimed_grant(ticket).transfer
+    asked = json.dumps({"ticket": json.loads(ticket), "part": 0}).encode()
+    assert refused(lambda: client.do_get(fl.Ticket(asked)).read_all()) in ("GRANT_USED", "AGREEMENT_NOT_LIVE")
+    receipt = settled(gate, ticket)
+    assert (receipt.complete, receipt.parts_sent, receipt.parts_begun) == (False, (), ())
+    assert gate.exchange.calls.count("report_intent") == 1  # the exchange has kept it
+    assert refused(lambda: info_of(client, ticket)) == "GRANT_USED"
+    assert gate.gateway.health()["outbox"] == 0
+    assert transfer not in gate.exchange.refusals
+    # What is lifted is served again, under a new grant.
+    del gate.exchange.answers["report_intent"]
+    assert info_of(client, gate.ticket()).endpoints
+
+
 def test_the_departments_order_acts_without_the_exchange(wide: Gate) -> None:
     client, ticket, reader = stalled(wide)
     wide.exchange.away = True
