@@ -96,7 +96,8 @@ class _Watched:
             was, value, every = was.filter(watched), value.filter(watched), 1
         elif every > 1:
             was, value = was.gather_every(every), value.gather_every(every)
-        self._new.append((was, value, every))
+        # By its hash: a text of a few rows would hold on to the texts of all rows that it was read with.
+        self._new.append((was, value.hash(), every))
         if sum(len(new) for new, _, _ in self._new) > 8 * MOST:
             self._merge()
 
@@ -117,7 +118,7 @@ class _Watched:
             )
             self._lower(cast(int, rows["was"].approx_n_unique()))  # what is to be watched no more is not counted
             rows = rows.filter(pl.col("was") <= self._limit)
-            counted = rows.group_by("was", pl.col("value").hash()).agg(pl.col("rows").sum())
+            counted = rows.group_by("was", "value").agg(pl.col("rows").sum())
             self._pairs = pl.concat([self._pairs, counted]).group_by("was", "value").agg(pl.col("rows").sum())
             self._new = []
         self._lower(self._pairs["was"].n_unique())

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,22 @@ def test_chance_is_no_loss_and_takes_no_memory() -> None:
     assert losses.total(0.0) == pytest.approx(defined(ages, rounded), rel=0.05)
     (one,) = losses._fields.values()
     assert one._pairs.height == 90
+
+
+def test_it_holds_on_to_no_text() -> None:
+    """Of a few rows of a batch a column of texts holds all texts that the batch was read with: raw ones, and ten
+    times the rows would need ten times the memory."""
+    plan = plans.plan({"a": ({"mask": "prefix", "length": 20}, STRING)}, quasi_identifiers=("a",))
+    losses, pool = Losses(plan, KEY), pa.proxy_memory_pool(pa.default_memory_pool())
+    secrets = SECRETS.of_release("rel-aaaaaaaaaa")
+    for number in range(4):
+        texts = [f"{number * 100_000 + row:>60}" for row in range(100_000)]
+        read = pl.DataFrame({"a": pl.from_arrow(pa.array(texts, pa.large_string(), memory_pool=pool))})
+        assert pool.bytes_allocated() > 6_000_000
+        frame = read.with_columns(id=pl.col("a")).lazy()
+        losses.look(masked(frame, plan, secrets, beside=losses.beside).collect())
+        del read, frame
+        assert pool.bytes_allocated() == 0
 
 
 def test_without_quasi_identifiers_there_is_none() -> None:
