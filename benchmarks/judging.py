@@ -22,7 +22,7 @@ import polars as pl
 
 from benchmarks import data, machine, masks
 from benchmarks.results import Aim, Result, Table
-from connectors.measures import privacy
+from connectors.measures import classing, privacy
 from connectors.measures.privacy import Measure, Verdict
 from connectors.releases import release
 from connectors.spooling import making
@@ -231,8 +231,8 @@ def people(rows: int) -> pl.DataFrame:
 def judged(question: Question, frame: pl.DataFrame) -> Verdict:
     """Hashed and measured, batch by batch."""
     plan = _plan(question)
-    places = privacy.layout(plan)
-    lazy = privacy.with_hashes(frame.lazy(), plan, masks.secrets().of_release("bench"), places, KEY)
+    places = classing.layout(plan)
+    lazy = classing.with_hashes(frame.lazy(), plan, masks.secrets().of_release("bench"), places, KEY)
     batches = [batch.select(places.columns) for batch in making.batches(lazy, source="memory")]
     return Measure(
         batches=lambda: batches, places=places, k=2, l=plan.sensitive, exact=frame.height <= making.EXACT_ROWS

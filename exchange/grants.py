@@ -23,8 +23,9 @@ from exchange import access, agreements, decisions, ledger, papers
 from exchange.hall import Hall
 from exchange.identity import Principal
 from exchange.memo import Memo
+from exchange.queries import Below
 from exchange.records import Agreement, Call, Transfer
-from exchange.store import Below, Tx
+from exchange.store import Tx
 from exchange.transfer_state import find
 
 GRANT_LIFE = 600  # seconds

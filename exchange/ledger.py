@@ -12,8 +12,7 @@ anybody else an entry is not there.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,7 +22,7 @@ from msgspec.structs import replace
 
 from contracts import merkle, trust
 from contracts.canonical import canonical
-from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, PublicKey, claimed_kid, sign, verify
+from contracts.envelope import MAX_SIGNATURES, Envelope, Kind, sign
 from contracts.errors import Reason, SluicegateError, printable
 from contracts.instants import epoch, rfc3339
 from contracts.policy import inputs
@@ -36,13 +35,13 @@ from exchange.identity import Principal
 from exchange.paging import Page
 from exchange.records import Call
 from exchange.session import Rows, Statement
-from exchange.store import Store, Tx
+from exchange.store import Tx
 from exchange.tables import checkpoints, ledger_entries, ledger_nodes, ledger_parties
 
 SALT_BYTES = 16
 SIGNED_ANEW = 10  # seconds after which a checkpoint of a ledger that did not grow tells a new time
 _LONGEST_NAME = 300
-_CHUNK = 1000
+CHUNK = 1000  # entries read at once
 _NAME = "ledger/entries/"
 _INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -169,7 +168,8 @@ def size(tx: Tx) -> int:
     return int(last) + 1
 
 
-def _reader(tx: Tx) -> merkle.NodeReader:
+def reader(tx: Tx) -> merkle.NodeReader:
+    """The tree's nodes, as `contracts.merkle` asks for them. It raises LEDGER_INVALID for a missing one."""
     return lambda *node: _hashes(tx, [node])[node]
 
 
@@ -181,7 +181,7 @@ def _hashes(tx: Tx, nodes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], b
     found = {(level, index): bytes(value) for level, index, value in tx.session.rows(_nodes_of(len(nodes)), wanted)}
     for level, index in nodes:
         if (level, index) not in found:
-            raise _corrupt(f"node {level}/{index} of its tree is missing")
+            raise corrupt(f"node {level}/{index} of its tree is missing")
     return found
 
 
@@ -194,97 +194,8 @@ def _nodes_of(count: int) -> Statement:
     return Statement(sa.select(node.level, node.position, node.hash).where(sa.or_(*each)))
 
 
-def recheck(tx: Tx, start: int = 0) -> int:
-    """Recompute the tree from the entries, from `start` on; returns its size. For a restart, a restored
-    backup, an inspection. Raises LEDGER_INVALID at the first thing that does not fit.
-
-    Nothing says that the entries before `start` are what they were, but the tree is built on from the
-    nodes that its root at `start` is made of.
-    """
-    total = size(tx)
-    _recompute(tx, start, total)
-    _extends_checkpoints(tx, start, total)
-    return total
-
-
-def recheck_since(tx: Tx, key: PublicKey) -> int:
-    """Check what came since the newest checkpoint that `key` signed, on which it must build; all of it
-    when there is none. As many entries as were appended since; errors as `recheck`."""
-    newest = sa.select(checkpoints.c.envelope).order_by(checkpoints.c.tree_size.desc()).limit(1)
-    raw = tx.connection.execute(newest).scalar_one_or_none()
-    if raw is None:
-        return recheck(tx)
-    envelope = Envelope.from_bytes(bytes(raw))
-    ours = tuple(token for token in envelope.signatures if claimed_kid(token) == key.kid)
-    try:
-        verify(Kind.CHECKPOINT, Envelope(envelope.payload, ours), [key])
-    except SluicegateError as error:
-        raise _corrupt("its newest checkpoint is not signed by its own key") from error
-    return recheck(tx, trust.read(merkle.Checkpoint, envelope, Reason.LEDGER_INVALID).tree_size)
-
-
-def recheck_beside(store: Store) -> Iterator[float]:
-    """Check all of it, a piece at a time, while others read and write; gives how many seconds each piece
-    took. Errors as `recheck`."""
-    done = 0
-    while True:
-        began = time.monotonic()
-        with store.read() as tx:
-            total = size(tx)
-            if done == total:
-                _extends_checkpoints(tx, 0, total)
-                return
-            _recompute(tx, done, min(done + _CHUNK, total))
-        done = min(done + _CHUNK, total)
-        yield time.monotonic() - began
-
-
-def _recompute(tx: Tx, start: int, total: int) -> None:
-    reader = _reader(tx)
-    # Of each level, the last node: all that appending ever reads.
-    left = {level: reader(level, (start >> level) - 1) for level in range(start.bit_length()) if start >> level & 1}
-    for first in range(start, total, _CHUNK):
-        end, made = min(first + _CHUNK, total), {}
-        for entry in _unbroken(tx, first, end):
-            for level, index, value in merkle.append(lambda level, _: left[level], entry.index, entry.leaf_hash):
-                left[level] = made[level, index] = value
-        if made != _stored_nodes(tx, first, end):
-            raise _corrupt(f"its tree over entries {first} to {end - 1} is not the tree of its entries")
-
-
-def _extends_checkpoints(tx: Tx, start: int, total: int) -> None:
-    """Demand the roots that were signed, of trees from size `start` on."""
-    kept = sa.select(checkpoints.c.tree_size, checkpoints.c.envelope).where(checkpoints.c.tree_size >= start)
-    for row in tx.connection.execute(kept):
-        signed = trust.read(merkle.Checkpoint, Envelope.from_bytes(bytes(row.envelope)), Reason.LEDGER_INVALID)
-        if signed.tree_size > total or signed.root_bytes != merkle.root(_reader(tx), signed.tree_size):
-            raise _corrupt(f"it does not extend its own checkpoint of size {row.tree_size}")
-
-
-def _unbroken(tx: Tx, start: int, end: int) -> Iterator[Entry]:
-    """The entries from `start` to before `end`, each of them checked."""
-    found = _select(tx, ledger_entries.c.position.between(start, end - 1))[::-1]
-    for expected in range(start, end):
-        entry = found[expected - start] if expected - start < len(found) else None
-        if entry is None or entry.index != expected:
-            raise _corrupt(f"entry {expected} is missing")
-        if entry.entry is not None and merkle.leaf_hash(entry.salt or b"", entry.entry) != entry.leaf_hash:
-            raise _corrupt(f"entry {expected} is not what was appended")
-        yield entry
-
-
-def _stored_nodes(tx: Tx, start: int, end: int) -> dict[tuple[int, int], bytes]:
-    """The nodes that entries from `start` to before `end` completed."""
-    node, found = ledger_nodes.c, {}
-    for level in range(end.bit_length()):
-        chosen = sa.select(node.position, node.hash).where(
-            node.level == level, node.position >= start >> level, node.position < end >> level
-        )
-        found.update({(level, row.position): bytes(row.hash) for row in tx.connection.execute(chosen)})
-    return found
-
-
-def _corrupt(why: str) -> SluicegateError:
+def corrupt(why: str) -> SluicegateError:
+    """What is raised where the stored ledger does not fit itself."""
     return SluicegateError(Reason.LEDGER_INVALID, f"the stored ledger is damaged: {why}")
 
 
@@ -312,7 +223,7 @@ def checkpoint(hall: Hall) -> Envelope:
 def _first_checkpoint(tx: Tx, hall: Hall) -> Envelope:
     """The checkpoint of a size that nobody asked for before."""
     total, now = size(tx), hall.clock()
-    root = merkle.root(_reader(tx), total).hex()
+    root = merkle.root(reader(tx), total).hex()
     origin = f"sluicegate:{hall.checkpoint_key.kid}"
     head = merkle.Checkpoint(origin=origin, tree_size=total, root=root, time=rfc3339(now))
     signed = sign(Kind.CHECKPOINT, head, hall.checkpoint_key)
@@ -398,7 +309,7 @@ def entries(
 
         def fetch(after: str | None, limit: int) -> Sequence[Entry]:
             older = [] if after is None else [ledger_entries.c.position < int(after)]
-            return _select(tx, *conditions, *older, limit=limit)
+            return select(tx, *conditions, *older, limit=limit)
 
         return paging.paged(
             hall,
@@ -417,7 +328,7 @@ def entry(hall: Hall, principal: Principal, name: str) -> Entry:
     """One entry that the caller may see. Raises NOT_FOUND."""
     index, visible = index_of(name), _visible(hall, principal)
     with hall.store.read() as tx:
-        found = _select(tx, ledger_entries.c.position == index, *visible, limit=1)
+        found = select(tx, ledger_entries.c.position == index, *visible, limit=1)
     if not found:
         raise missing(name)
     return found[0]
@@ -433,7 +344,7 @@ def index_of(name: str) -> int:
 
 def at(tx: Tx, index: int) -> Entry:
     """The entry at a position, whoever asks. Raises NOT_FOUND."""
-    found = _select(tx, ledger_entries.c.position == index, limit=1)
+    found = select(tx, ledger_entries.c.position == index, limit=1)
     if not found:
         raise missing(f"{_NAME}{index}")
     return found[0]
@@ -444,10 +355,10 @@ def inclusion(hall: Hall, principal: Principal, index: int, tree_size: int) -> I
     may not see, INVALID_ARGUMENT for a size that the ledger has not, or that lacks the entry."""
     name, visible = f"{_NAME}{index}", _visible(hall, principal)
     with hall.store.read() as tx:
-        if not 0 <= index < merkle.MAX_SIZE or not _select(tx, ledger_entries.c.position == index, *visible, limit=1):
+        if not 0 <= index < merkle.MAX_SIZE or not select(tx, ledger_entries.c.position == index, *visible, limit=1):
             raise missing(name)
         _check_size(tx, tree_size)
-        return Inclusion(index, tree_size, tuple(merkle.inclusion(_reader(tx), index, tree_size)))
+        return Inclusion(index, tree_size, tuple(merkle.inclusion(reader(tx), index, tree_size)))
 
 
 def consistency(hall: Hall, first: int, second: int) -> tuple[bytes, ...]:
@@ -455,7 +366,7 @@ def consistency(hall: Hall, first: int, second: int) -> tuple[bytes, ...]:
     nothing but hashes. Raises INVALID_ARGUMENT for sizes that the ledger has not had."""
     with hall.store.read() as tx:
         _check_size(tx, second)
-        return tuple(merkle.consistency(_reader(tx), first, second))
+        return tuple(merkle.consistency(reader(tx), first, second))
 
 
 def _check_size(tx: Tx, tree_size: int) -> None:
@@ -476,7 +387,8 @@ def concerned(tx: Tx, index: int) -> tuple[str, ...]:
     return tuple(tx.connection.execute(wanted).scalars())
 
 
-def _select(tx: Tx, *conditions: sa.ColumnElement[bool], limit: int = _CHUNK) -> list[Entry]:
+def select(tx: Tx, *conditions: sa.ColumnElement[bool], limit: int = CHUNK) -> list[Entry]:
+    """Up to `limit` entries of which these hold, newest first."""
     statement = sa.select(ledger_entries).where(*conditions).order_by(ledger_entries.c.position.desc()).limit(limit)
     return [
         Entry(

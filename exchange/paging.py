@@ -20,8 +20,9 @@ from contracts.canonical import canonical
 from contracts.errors import Reason, SluicegateError, Violation
 from exchange.hall import Hall
 from exchange.identity import Principal
+from exchange.queries import Wanted
 from exchange.records import Record
-from exchange.store import Tx, Wanted
+from exchange.store import Tx
 
 DEFAULT_SIZE = 100
 LARGEST_SIZE = 1000

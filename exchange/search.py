@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from contracts.errors import Reason, SluicegateError, Violation
+from exchange.queries import Wanted
 from exchange.records import Dataset
-from exchange.store import Tx, Wanted
+from exchange.store import Tx
 from exchange.tables import SHELVES, dataset_words
 
 LONGEST_QUERY = 200

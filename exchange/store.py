@@ -18,45 +18,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from contracts.envelope import PublicKey
 from contracts.errors import Reason, SluicegateError
-from exchange import tables
+from exchange import queries, tables
 from exchange.databases import DAMAGED, PATIENCE, open_engine, translated
+from exchange.queries import Wanted
 from exchange.records import Call, Record
-from exchange.session import READ, WRITE, Session, Statement, begun
+from exchange.session import READ, WRITE, Session, begun
 from exchange.tables import SHELVES, Shelf
 from exchange.turns import Turns
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql
 
 R = TypeVar("R", bound=Record)
 
 IDLE = 8  # sessions kept for who looks
 AT_START = 3.0  # seconds that a starting exchange checks its store before it serves
-
-
-@dataclass(frozen=True, slots=True)
-class Below:
-    """In `where`: the column is smaller than this."""
-
-    value: int
-
-
-Wanted = Mapping[str, object]
 
 
 class Tx:
@@ -78,7 +62,7 @@ class Tx:
         be unique (`live_key`, `issuer`), is taken."""
         self._must_write()
         shelf = SHELVES[type(record)]
-        if self.session.one(_insertion(self.dialect, type(record)), _row(shelf, record)) is None:
+        if self.session.one(queries.insertion(self.dialect, type(record)), queries.row(shelf, record)) is None:
             raise self._taken(shelf, record)
         self._write_lists(shelf, record)
         return record
@@ -87,8 +71,8 @@ class Tx:
         """The record of that name, or None."""
         if not name.isprintable():  # no name of ours, and NUL is an error to PostgreSQL
             return None
-        found = self.session.one(_body_of(kind), {"wanted": name})
-        return None if found is None else _decoder(kind).decode(found[0])
+        found = self.session.one(queries.body_of(kind), {"wanted": name})
+        return None if found is None else queries.decoder(kind).decode(found[0])
 
     def replace(self, record: R, *, expected_version: int) -> R:
         """Put the record in the place of its predecessor, if that still has `expected_version`.
@@ -101,7 +85,7 @@ class Tx:
         changed = msgspec.structs.replace(record, version=expected_version + 1)
         key = {"old_name": record.name, "old_version": expected_version}
         try:
-            found = self.session.one(_replacement(type(record)), {**_row(shelf, changed), **key})
+            found = self.session.one(queries.replacement(type(record)), {**queries.row(shelf, changed), **key})
         except IntegrityError as error:
             raise self._taken(shelf, record) from error
         if found is None:
@@ -128,23 +112,25 @@ class Tx:
         None means empty, `Below(n)` smaller; for a list attribute it asks whether the list has it.
         Raises PAGE_TOKEN_INVALID when `after` names nothing.
         """
-        statement = _page_of(kind, _asked(where), None if either is None else _asked(either), after is not None)
-        values = {**_values("where", where or {}), **_values("either", either or {}), "most": limit}
+        statement = queries.page_of(
+            kind, queries.asked(where), None if either is None else queries.asked(either), after is not None
+        )
+        values = {**queries.values("where", where or {}), **queries.values("either", either or {}), "most": limit}
         if after is not None:
             values["before"] = self._seq(SHELVES[kind], after)
-        return [_decoder(kind).decode(row[0]) for row in self.session.rows(statement, values)]
+        return [queries.decoder(kind).decode(row[0]) for row in self.session.rows(statement, values)]
 
     def count(self, kind: type[Record], *, where: Wanted | None = None, either: Wanted | None = None) -> int:
         """How many records match; see `page`."""
         shelf = SHELVES[kind]
-        statement = sa.select(sa.func.count()).select_from(shelf.table).where(*_conditions(shelf, where, either))
+        statement = sa.select(sa.func.count()).select_from(shelf.table).where(*queries.conditions(shelf, where, either))
         return int(self.connection.execute(statement).scalar_one())
 
     def conditions(
         self, kind: type[Record], *, where: Wanted | None = None, either: Wanted | None = None
     ) -> Sequence[sa.ColumnElement[bool]]:
         """What `page` would ask, for statements of other modules."""
-        return _conditions(SHELVES[kind], where, either)
+        return queries.conditions(SHELVES[kind], where, either)
 
     # --- replays
 
@@ -156,7 +142,7 @@ class Tx:
         if call is None:
             return None
         key = {"who": call.principal, "which": call.request_id}
-        found = self.session.one(_REPLAYED, key)
+        found = self.session.one(queries.REPLAYED, key)
         if found is None:
             return None
         method, body_digest, name = found
@@ -172,7 +158,7 @@ class Tx:
         """Note that `call` was answered with resource `name`. In the transaction of the change."""
         self._must_write()
         if call is not None:
-            self.session.run(_REMEMBERED, {**msgspec.structs.asdict(call), "name": name})
+            self.session.run(queries.REMEMBERED, {**msgspec.structs.asdict(call), "name": name})
 
     # --- facts
 
@@ -184,7 +170,8 @@ class Tx:
     def settle(self, name: str, value: bytes) -> bytes:
         """Set a fact once; returns what it is, which an earlier writer may have decided."""
         self._must_write()
-        self.connection.execute(self._insert(tables.facts).values(name=name, value=value).on_conflict_do_nothing())
+        insert = queries.insert_into(tables.facts, self.dialect)
+        self.connection.execute(insert.values(name=name, value=value).on_conflict_do_nothing())
         return self.fact(name) or value
 
     # --- inside
@@ -197,9 +184,6 @@ class Tx:
     def _must_write(self) -> None:
         if not self._writing:
             raise SluicegateError(Reason.INTERNAL, "a change was attempted in a reading transaction")
-
-    def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        return _insert_into(table, self.dialect)
 
     def _seq(self, shelf: Shelf, name: str) -> int:
         table = shelf.table
@@ -307,10 +291,10 @@ class Store:
     def demand_sound(self, checkpoint_key: PublicKey) -> None:
         """Refuse a store whose ledger does not build on the newest checkpoint that `checkpoint_key` signed,
         or that `check` finds damaged within `AT_START` seconds. Raises CONFIG_INVALID or LEDGER_INVALID."""
-        from exchange import ledger
+        from exchange import rechecking
 
         with self.read() as tx:
-            ledger.recheck_since(tx, checkpoint_key)
+            rechecking.since(tx, checkpoint_key)
         end = time.monotonic() + AT_START
         self.check(lambda _: time.monotonic() > end)
 
@@ -332,9 +316,9 @@ class Store:
             raise
 
     def _checking(self) -> Iterator[float]:
-        from exchange import ledger
+        from exchange import rechecking
 
-        yield from ledger.recheck_beside(self)
+        yield from rechecking.beside(self)
         if self.engine.dialect.name == "sqlite":
             with self.look() as tx:
                 found = tx.connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
@@ -372,155 +356,3 @@ def match_etag(record: Record, etag: str, *, required: bool = True) -> int:
             Reason.INVALID_ARGUMENT, f"the etag of {record.name} is missing: read it, then repeat with its etag"
         )
     raise SluicegateError(Reason.ETAG_MISMATCH, f"{record.name} changed since you read it: read it again, then repeat")
-
-
-# --- statements that every call needs, built once: composing one costs more than running it
-
-_REPLAYED = Statement(
-    sa.select(tables.calls.c.method, tables.calls.c.body_digest, tables.calls.c.name).where(
-        tables.calls.c.principal == sa.bindparam("who"), tables.calls.c.request_id == sa.bindparam("which")
-    )
-)
-_REMEMBERED = Statement(sa.insert(tables.calls), *tables.calls.c.keys())
-
-
-@cache
-def _body_of(kind: type[Record]) -> Statement:
-    table = SHELVES[kind].table
-    return Statement(sa.select(table.c.body).where(table.c.name == sa.bindparam("wanted")))
-
-
-@cache
-def _page_of(kind: type[Record], where: _Asked, either: _Asked | None, following: bool) -> Statement:
-    """The statement of `Tx.page` for these attributes; their values are bound when it runs."""
-    shelf = SHELVES[kind]
-    table = shelf.table
-    statement = sa.select(table.c.body).where(*_bound(shelf, "where", where))
-    if either is not None:
-        statement = statement.where(sa.or_(sa.false(), *_bound(shelf, "either", either)))
-    if following:
-        statement = statement.where(table.c.seq < sa.bindparam("before"))
-    return Statement(statement.order_by(table.c.seq.desc()).limit(sa.bindparam("most")))
-
-
-@cache
-def _insertion(dialect: str, kind: type[Record]) -> Statement:
-    shelf = SHELVES[kind]
-    insert = _insert_into(shelf.table, dialect)
-    return Statement(insert.on_conflict_do_nothing().returning(shelf.table.c.seq), *_written(shelf))
-
-
-@cache
-def _replacement(kind: type[Record]) -> Statement:
-    shelf = SHELVES[kind]
-    table = shelf.table
-    same = (table.c.name == sa.bindparam("old_name"), table.c.version == sa.bindparam("old_version"))
-    return Statement(sa.update(table).where(*same).returning(table.c.seq), *_written(shelf))
-
-
-# --- rows
-
-
-def _insert_into(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
-    if dialect == "sqlite":
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql
-
-    return postgresql.insert(table)
-
-
-def _written(shelf: Shelf) -> tuple[str, ...]:
-    return ("version", "created", "updated", *shelf.columns, "body")
-
-
-def _row(shelf: Shelf, record: Record) -> dict[str, Any]:
-    values = {name: _plain(getattr(record, name)) for name in _written(shelf) if name != "body"}
-    return {**values, "body": msgspec.json.encode(record)}
-
-
-def _plain(value: object) -> object:
-    # psycopg would write an enumeration's name, not its value.
-    return value.value if isinstance(value, Enum) else value
-
-
-@cache
-def _decoder(kind: type[R]) -> msgspec.json.Decoder[R]:
-    # Tolerant of attributes it does not know: a newer exchange may have written beside this one.
-    return msgspec.json.Decoder(kind)
-
-
-# --- conditions
-
-_Form = Literal["is", "none", "below"] | int  # a number: any of so many
-_Asked = tuple[tuple[str, _Form], ...]  # attributes, and how each is compared
-
-
-def _conditions(shelf: Shelf, where: Wanted | None, either: Wanted | None) -> Sequence[sa.ColumnElement[bool]]:
-    conditions = [_condition(shelf, name, value) for name, value in (where or {}).items()]
-    if either is not None:
-        conditions.append(sa.or_(sa.false(), *(_condition(shelf, name, value) for name, value in either.items())))
-    return conditions
-
-
-def _condition(shelf: Shelf, name: str, value: object) -> sa.ColumnElement[bool]:
-    return _compare(shelf, name, _form(value), _operand(value))
-
-
-def _bound(shelf: Shelf, prefix: str, asked: _Asked) -> list[sa.ColumnElement[bool]]:
-    """The conditions with parameters in the place of values; `_values` gives them by the same names."""
-    return [_compare(shelf, name, form, _parameters(f"{prefix}_{name}", form)) for name, form in asked]
-
-
-def _parameters(name: str, form: _Form) -> Any:
-    return [sa.bindparam(f"{name}_{at}") for at in range(form)] if isinstance(form, int) else sa.bindparam(name)
-
-
-def _asked(wanted: Wanted | None) -> _Asked:
-    return tuple((name, _form(value)) for name, value in (wanted or {}).items())
-
-
-def _values(prefix: str, wanted: Wanted) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for name, value in wanted.items():
-        operand = _operand(value)
-        if isinstance(operand, list):
-            values |= {f"{prefix}_{name}_{at}": one for at, one in enumerate(operand)}
-        elif operand is not None:
-            values[f"{prefix}_{name}"] = operand
-    return values
-
-
-def _form(value: object) -> _Form:
-    if isinstance(value, Below):
-        return "below"
-    if isinstance(value, tuple | list | set | frozenset):
-        return len(value)
-    return "none" if value is None else "is"
-
-
-def _operand(value: object) -> Any:
-    if isinstance(value, Below):
-        return value.value
-    return sorted(value) if isinstance(value, tuple | list | set | frozenset) else value
-
-
-def _compare(shelf: Shelf, name: str, form: _Form, operand: Any) -> sa.ColumnElement[bool]:
-    if name in shelf.lists:
-        side = shelf.lists[name]
-        return sa.exists().where(side.c.owner == shelf.table.c.name, _compare_column(side.c.value, form, operand))
-    if name not in (*shelf.columns, "created", "updated"):
-        raise SluicegateError(
-            Reason.INTERNAL, f"{shelf.table.name} cannot be asked by {name}: it is no column of exchange.tables"
-        )
-    return _compare_column(shelf.table.c[name], form, operand)
-
-
-def _compare_column(column: sa.ColumnElement[Any], form: _Form, operand: Any) -> sa.ColumnElement[bool]:
-    if isinstance(form, int):
-        return column.in_(operand) if operand else sa.false()
-    compared: dict[str, Callable[[], sa.ColumnElement[bool]]] = {
-        "below": lambda: column < operand,
-        "none": lambda: column.is_(None),
-        "is": lambda: column == operand,
-    }
-    return compared[form]()

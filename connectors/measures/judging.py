@@ -20,11 +20,12 @@ import polars as pl
 from connectors.identifiers.residual import Finding, Inspector
 from connectors.keys import passing_secrets
 from connectors.masks.lists import LISTS, elements
-from connectors.measures import effectiveness, privacy, small
+from connectors.measures import classing, effectiveness, privacy, small
+from connectors.measures.classing import Layout
 from connectors.measures.missed import too_risky
 from connectors.measures.origin import Origin
 from connectors.measures.population import KNOWN, Population, known_by, persons
-from connectors.measures.privacy import Layout, Measure, Verdict
+from connectors.measures.privacy import Measure, Verdict
 from connectors.measures.shown import Shown, shown
 from connectors.sources.base import Source, explaining
 from connectors.spooling import making
@@ -92,7 +93,7 @@ def judge(
     rows, inspector = spools.Rows(spool / "rows", memory_limit=memory_limit), Inspector(plan)
     forms = _Forms(judged)
     try:
-        places = privacy.layout(plan, every=True) if plan.entity is not None else None
+        places = classing.layout(plan, every=True) if plan.entity is not None else None
 
         tell("reading every row")
         frame = source.scan(plan.read)
@@ -101,7 +102,7 @@ def judge(
         secrets, tuples = passing_secrets(entropy), {KNOWN: population.columns} if population else {}
         with explaining(source, plan.read), spools.room("judgement"):
             if places is not None:
-                hashed = privacy.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
+                hashed = classing.with_hashes(frame, plan, secrets, places, key, tuples=tuples)
             else:
                 hashed = small.with_classes(frame, plan, secrets, key)
             making.deal(hashed, rows, key, inspector.inspect, source=source.name, watch=forms.look)

@@ -16,7 +16,7 @@ from typing import cast
 import polars as pl
 
 from connectors.masks.expressions import before_chance
-from connectors.measures import privacy
+from connectors.measures import classing
 from connectors.measures.proposing import lost
 from connectors.spooling.order import ReleaseKey
 from contracts.plan import Plan
@@ -46,7 +46,7 @@ class Losses:
         }
         self._rows = 0
         self.beside = [
-            privacy.tuple_hash((field.name, *field.technique.reveals), key).alias(self._fields[field.name].column)
+            classing.tuple_hash((field.name, *field.technique.reveals), key).alias(self._fields[field.name].column)
             for field in watched
         ]
         # Hashed here, since the values themselves are nobody's to look at; noise would lose nothing and never end.

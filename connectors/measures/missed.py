@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from connectors.measures import effectiveness, privacy
+from connectors.measures import classing, effectiveness, privacy
 from connectors.measures.privacy import Measure, Verdict
 from connectors.spooling.order import ReleaseKey
 from connectors.spooling.spool import Rows
@@ -66,7 +66,7 @@ def _by(measure: Measure, rows: Rows, key: ReleaseKey, fields: Sequence[str]) ->
 
     def batches() -> Iterator[pl.DataFrame]:
         for batch in rows.batches(tuple(dict.fromkeys((*columns, *fields)))):
-            yield batch.select(*columns, privacy.tuple_hash(fields, key).alias(_TUPLE))
+            yield batch.select(*columns, classing.tuple_hash(fields, key).alias(_TUPLE))
 
     places = dataclasses.replace(measure.places, row=_TUPLE)
     return dataclasses.replace(measure, batches=batches, places=places, compare=None)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from connectors.masks.values import normalised, polars_type
-from connectors.measures import privacy
+from connectors.measures import classing, privacy
+from connectors.measures.classing import Layout
 from connectors.measures.origin import followed, masked
-from connectors.measures.privacy import Layout, Measure
+from connectors.measures.privacy import Measure
 from connectors.sources.base import Source, explaining, reading
 from connectors.spooling.order import ReleaseKey
 from contracts.dtypes import DType
@@ -72,7 +73,7 @@ class Population:
                     *(masked(field).cast(polars_type(kind), strict=False) for field, kind in self.fields),
                 )
                 .filter(pl.col("#person").is_not_null())
-                .select(privacy.tuple_hash(self.columns, key).alias("class"), "#person")
+                .select(classing.tuple_hash(self.columns, key).alias("class"), "#person")
                 .unique()
                 .group_by("class")
                 .len("n")

@@ -26,9 +26,10 @@ import polars as pl
 from connectors.keys import passing_secrets
 from connectors.masks.expressions import before_chance, expression
 from connectors.masks.masking import MaskingSecrets
-from connectors.measures import privacy
+from connectors.measures import classing
+from connectors.measures.classing import Layout
 from connectors.measures.missed import too_risky
-from connectors.measures.privacy import Layout, Measure
+from connectors.measures.privacy import Measure
 from connectors.sources.base import Source, explaining, reading
 from connectors.spooling import making
 from connectors.spooling.order import ReleaseKey
@@ -72,7 +73,7 @@ def propose(
     `tell` hears of each stage. Raises PLAN_REFUSED for a plan without bounds, TOO_LARGE beyond `MOST_ROWS`,
     and what `release.make` raises of the source.
     """
-    places = privacy.layout(plan)
+    places = classing.layout(plan)
     limit = (plan.max_suppression or 0.0) if most_suppressed is None else most_suppressed
     with explaining(source, plan.read):
         tell("reading every row")
@@ -162,7 +163,7 @@ class _Lattice:
         ladders = {field.name: ladder(field.technique, field.source, spans.get(field.name)) for field in quasi}
         beside = [expr for field in quasi for expr in _steps(field, ladders[field.name], secrets, plan, key)]
         beside += [before_chance(field).alias(_counted(field)) for field in quasi if field.technique.randomised]
-        frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=beside).with_columns(
+        frame = classing.with_hashes(scoped, plan, secrets, places, key, beside=beside).with_columns(
             pl.col(_counted(field)).hash(key.number("step", field.name)).alias(_step(field.name, 0)) for field in quasi
         )
         kept = [column for column in places.columns if column != places.row]
@@ -204,7 +205,7 @@ class _Lattice:
         contract says nothing is left."""
         whole, lost = pl.lit(0, dtype=pl.UInt64), pl.lit(0.0)
         for field, step in zip(self.fields, node, strict=True):
-            whole = (whole * pl.lit(privacy.FOLD, dtype=pl.UInt64)) ^ pl.lit(field.classes[step]).gather(
+            whole = (whole * pl.lit(classing.FOLD, dtype=pl.UInt64)) ^ pl.lit(field.classes[step]).gather(
                 pl.col(field.name)
             )
             lost = lost + pl.lit(field.losses[step]).gather(pl.col(field.name))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from connectors.measures.classing import Layout
 from connectors.measures.origin import Origin
-from connectors.measures.privacy import BUDGET, Layout
+from connectors.measures.privacy import BUDGET
 from connectors.measures.tally import counted_exactly
 from connectors.spooling.spool import Rows
 from contracts.plan import Plan

@@ -8,8 +8,9 @@ from __future__ import annotations
 import polars as pl
 
 from connectors.masks.masking import MaskingSecrets, masked
-from connectors.measures import privacy
-from connectors.measures.privacy import Layout, Measure, Verdict
+from connectors.measures import classing, privacy
+from connectors.measures.classing import Layout
+from connectors.measures.privacy import Measure, Verdict
 from connectors.spooling.order import ReleaseKey
 from connectors.spooling.spool import Rows
 from contracts.errors import Reason, SluicegateError
@@ -36,7 +37,7 @@ def with_classes(frame: pl.LazyFrame, plan: Plan, secrets: MaskingSecrets, key: 
     numbered = frame.with_row_index(_PLACES.entity)
     each = pl.col(_PLACES.entity).cast(pl.UInt64)
     out = masked(numbered, plan, secrets, beside=[each])
-    return out.with_columns(privacy.tuple_hash(plan.suppress_small.fields, key).alias(_PLACES.row))
+    return out.with_columns(classing.tuple_hash(plan.suppress_small.fields, key).alias(_PLACES.row))
 
 
 def measured(small: SuppressSmall, rows: Rows, *, exact: bool) -> Verdict:

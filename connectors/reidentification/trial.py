@@ -9,7 +9,7 @@ import polars as pl
 
 from connectors.keys import passing_secrets
 from connectors.masks.values import polars_type
-from connectors.measures import privacy
+from connectors.measures import classing, privacy
 from connectors.measures.missed import missed
 from connectors.measures.origin import followed, masked
 from connectors.measures.population import demand_persons
@@ -54,12 +54,12 @@ def release_to_attack(plan: Plan, source: Source, *, entropy: Callable[[int], by
     Raises PLAN_REFUSED for a plan without bounds, TOO_LARGE beyond `MOST_ROWS`, BOUNDS_NOT_MET for a
     release that would be refused, and what `release.make` raises of the source.
     """
-    places, key, secrets = privacy.layout(plan), ReleaseKey(entropy(32), "trial"), passing_secrets(entropy)
+    places, key, secrets = classing.layout(plan), ReleaseKey(entropy(32), "trial"), passing_secrets(entropy)
     beside = [pl.col(plan.entity or "").cast(pl.String).alias(WHO)]
     beside += [pl.col(field.name).cast(pl.String).alias(_raw(field.name)) for field in _identifiers(plan)]
     with explaining(source, plan.read):
         scoped = drawn(source.scan(plan.read), plan, secrets)
-        frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=beside)
+        frame = classing.with_hashes(scoped, plan, secrets, places, key, beside=beside)
         batches, count = [], 0
         for batch in making.batches(frame, source=source.name):
             count += batch.height

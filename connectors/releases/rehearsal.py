@@ -13,11 +13,12 @@ import polars as pl
 from connectors.digest import ContentDigest
 from connectors.identifiers.residual import Finding, Inspector
 from connectors.keys import passing_secrets
-from connectors.measures import privacy, small, spread
+from connectors.measures import classing, privacy, small, spread
+from connectors.measures.classing import Layout
 from connectors.measures.effectiveness import mean
 from connectors.measures.loss import Losses
 from connectors.measures.missed import missed
-from connectors.measures.privacy import Layout, Measure, Verdict
+from connectors.measures.privacy import Measure, Verdict
 from connectors.sources.base import Source, explaining
 from connectors.spooling import making, order
 from connectors.spooling import spool as spools
@@ -96,7 +97,7 @@ def dry_run(
     rows, inspector = spools.Rows(spool / "rows", memory_limit=memory_limit), Inspector(plan)
     losses = Losses(plan, key)
     try:
-        places = privacy.layout(plan, every=True) if plan.entity is not None else None
+        places = classing.layout(plan, every=True) if plan.entity is not None else None
         tell("reading and masking every row")
         with explaining(source, plan.read):
             _spool(plan, source, rows, key, places, (inspector, losses), entropy)
@@ -137,7 +138,7 @@ def _spool(
     else:
         quasi = plan.quasi_identifiers
         others = {_without(name): [other for other in quasi if other != name] for name in quasi}
-        frame = privacy.with_hashes(scoped, plan, secrets, places, key, beside=losses.beside, tuples=others)
+        frame = classing.with_hashes(scoped, plan, secrets, places, key, beside=losses.beside, tuples=others)
     making.check_schema(frame, making.wire_schema(plan), source=source.name)
     with spools.room("dry-run"):
         making.deal(

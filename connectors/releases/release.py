@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from connectors.digest import ContentDigest, Hash
 from connectors.identifiers.residual import Inspector
 from connectors.masks.masking import MaskingSecrets, masked
-from connectors.measures import effectiveness, missed, privacy, proposing, small
+from connectors.measures import classing, effectiveness, missed, privacy, proposing, small
 from connectors.measures.loss import Losses
 from connectors.measures.population import KNOWN, Population, known_by, persons
 from connectors.measures.privacy import Measure, Verdict
@@ -224,10 +224,10 @@ class _Work:
 
     def persons(self) -> Release:
         """Data about persons."""
-        key, places = self._key, privacy.layout(self.plan)
+        key, places = self._key, classing.layout(self.plan)
         digests = SentDigests(self.plan, places, self.earlier.key) if self.earlier else None
         losses = Losses(self.plan, key)
-        frame = privacy.with_hashes(
+        frame = classing.with_hashes(
             self._scoped(),
             self.plan,
             self._masks,
@@ -237,7 +237,7 @@ class _Work:
             person=PERSON if digests else None,
             tuples=self._looked_up_by(),
         )
-        alike = Alike(places.row, privacy.alike(self.plan), digests.of_classes if digests else lambda _: ())
+        alike = Alike(places.row, classing.alike(self.plan), digests.of_classes if digests else lambda _: ())
         with self._spooled(frame, losses=losses, digests=digests, alike=alike) as rows:
             gains = self._gains(digests, rows)
             verdict = self._measured(rows, places, key, gains)
@@ -313,7 +313,7 @@ class _Work:
             return None
         return Gains(digests, self.earlier, self.release_id, rows.batches, k=self.plan.k or 0, rows=rows.count)
 
-    def _measured(self, rows: spools.Rows, places: privacy.Layout, key: ReleaseKey, gains: Gains | None) -> Verdict:
+    def _measured(self, rows: spools.Rows, places: classing.Layout, key: ReleaseKey, gains: Gains | None) -> Verdict:
         """The verdict on the spooled rows. Raises BOUNDS_NOT_MET."""
         measure = Measure(
             batches=lambda: rows.batches(places.columns),
@@ -338,7 +338,7 @@ class _Work:
         return {} if self.population is None else {KNOWN: self.population.columns}
 
     def _looked_up(
-        self, bounds: Bounds, places: privacy.Layout, verdict: Verdict, rows: spools.Rows, key: ReleaseKey
+        self, bounds: Bounds, places: classing.Layout, verdict: Verdict, rows: spools.Rows, key: ReleaseKey
     ) -> Bounds:
         """The bounds, with the risk of whoever looks people up in the register."""
         if self.population is None or bounds.certificate is None:

@@ -1,6 +1,6 @@
 """Digests by which a release is compared with earlier ones: keyed, 64 bits each, of rows that are masked.
 
-    frame = privacy.with_hashes(..., beside=digests.beside(), person=PERSON)
+    frame = classing.with_hashes(..., beside=digests.beside(), person=PERSON)
     batch = digests.adding().added(batch)       of each batch of it; `digests.columns` in place of what was beside
 
 Unlike the hashes that classes are counted on, they are the same in every release to one recipient. Two 64-bit XXH3
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from connectors.keys import hkdf_expand
 from connectors.masks import masking
 from connectors.masks.values import key_bytes
-from connectors.measures.privacy import FOLD, Layout
+from connectors.measures.classing import FOLD, Layout
 from connectors.spooling.packing import Alike, Few, arrow, with_columns
 from contracts import canonical
 from contracts.plan import Plan, PlannedField

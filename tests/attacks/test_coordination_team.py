@@ -24,7 +24,7 @@ from contracts.evidence import LedgerProof, verify_ledger
 from contracts.instants import rfc3339
 from contracts.receipt import Proof
 from contracts.trust import KeyStatement, PartyKind, Use
-from exchange import agreements, identity, ledger
+from exchange import agreements, identity, ledger, rechecking
 from exchange.erasing import erase
 from exchange.identity import Principal
 from exchange.v1 import agreement_pb2 as pb
@@ -292,7 +292,7 @@ def test_erases_its_own_trace(town: Town) -> None:
     entry = town.last_entry()
     assert (entry["event"], entry["resource"], entry["actor"]) == ("entry.erased", trace.name, dpo.name)
     with town.store.read() as tx:
-        ledger.recheck(tx)
+        rechecking.recheck(tx)
         assert ledger.size(tx) == telling.index + 1 > before.payload["treeSize"]
     assert agreements.get(town.hall, auditor, name).state == "SUSPENDED"
 

@@ -29,7 +29,7 @@ from contracts.envelope import Envelope, Kind, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.evidence import LedgerProof
 from contracts.instants import SKEW, rfc3339
-from exchange import config, evidence, ledger, tables
+from exchange import config, evidence, rechecking, tables
 from exchange.client import Exchange
 from exchange.config import GatewaySettings
 from exchange.connection import Connection, TokenSource
@@ -138,7 +138,7 @@ def rewrite(home: Home, change: Callable[[Entries], Entries]) -> None:
                 row = {"level": level, "position": index, "hash": value}
                 tx.connection.execute(sa.insert(tables.ledger_nodes).values(row))
             tree.append(leaf)
-        assert ledger.recheck(tx) == len(entries), "in itself it is perfect"
+        assert rechecking.recheck(tx) == len(entries), "in itself it is perfect"
     store.close()
 
 

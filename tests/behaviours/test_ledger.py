@@ -19,7 +19,7 @@ from contracts.envelope import Envelope, Kind, countersign, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.trust import Use
-from exchange import ledger, tables
+from exchange import ledger, rechecking, tables
 from exchange.databases import empty_log
 from exchange.erasing import erase
 from exchange.identity import Principal
@@ -98,10 +98,10 @@ def test_entry_and_change_stand_or_fall_together(city: City) -> None:
         raise RuntimeError
     with city.store.read() as tx:
         assert (ledger.size(tx), tx.count(Person)) == (0, 0)
-        assert ledger.recheck(tx) == 0
+        assert rechecking.recheck(tx) == 0
     write(city)
     with city.store.read() as tx:
-        assert ledger.recheck(tx) == 1
+        assert rechecking.recheck(tx) == 1
 
 
 def test_a_refusal_is_recorded_although_nothing_else_is(city: City, auditor: Principal) -> None:
@@ -119,7 +119,7 @@ def test_a_refusal_is_recorded_although_nothing_else_is(city: City, auditor: Pri
 def test_a_party_that_was_founded_is_in_it(store: Store) -> None:
     with store.transaction() as tx:
         assert ledger.found(tx, entropy=os.urandom, now=NOW, party=PROVIDER, keys=["kid"]) == 0
-        assert ledger.recheck(tx) == 1
+        assert rechecking.recheck(tx) == 1
 
 
 def test_threads_append_one_after_another(city: City) -> None:
@@ -139,7 +139,7 @@ def test_threads_append_one_after_another(city: City) -> None:
         thread.join()
     assert errors == []
     with hall.store.read() as tx:
-        assert ledger.recheck(tx) == 36
+        assert rechecking.recheck(tx) == 36
 
 
 def test_an_entry_concerns_as_many_as_there_are(city: City) -> None:
@@ -445,7 +445,7 @@ def test_erasing_leaves_the_tree(city: City, auditor: Principal, dpo: Principal)
     assert record.entry is not None
     assert json.loads(record.entry)["detail"] == {"reason": "court order"}
     with city.store.read() as tx:
-        assert ledger.recheck(tx) == 6
+        assert rechecking.recheck(tx) == 6
 
 
 def test_erasing_is_for_few_and_once(city: City, auditor: Principal, steward: Principal, dpo: Principal) -> None:
@@ -535,10 +535,10 @@ def test_a_tampered_ledger_does_not_pass(city: City, statement: str) -> None:
         write(city, number, parties=())
     ledger.checkpoint(city.hall)
     with city.store.transaction() as tx:
-        assert ledger.recheck(tx) == 5
+        assert rechecking.recheck(tx) == 5
         tx.connection.execute(sa.text(statement), {"bytes": b"\x07" * 32} if ":bytes" in statement else {})
     with refused(Reason.LEDGER_INVALID), city.store.read() as tx:
-        ledger.recheck(tx)
+        rechecking.recheck(tx)
 
 
 def test_the_whole_tree_rebuilt_by_an_attacker_does_not_match_the_checkpoint(city: City) -> None:
@@ -550,4 +550,4 @@ def test_the_whole_tree_rebuilt_by_an_attacker_does_not_match_the_checkpoint(cit
         tx.connection.execute(sa.update(tables.ledger_entries).values(entry=raw, salt=salt, leaf=leaf))
         tx.connection.execute(sa.update(tables.ledger_nodes).values(hash=leaf))
     with refused(Reason.LEDGER_INVALID), city.store.read() as tx:
-        ledger.recheck(tx)
+        rechecking.recheck(tx)

@@ -19,9 +19,10 @@ from sqlalchemy.exc import OperationalError
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
 from exchange import migrations, tables, turns
+from exchange.queries import Below
 from exchange.records import Agreement, Call, Contract, Dataset, Party, Person, Request
 from exchange.session import Session
-from exchange.store import Below, Store, Tx, match_etag
+from exchange.store import Store, Tx, match_etag
 from tests.halls import party_record, refused
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from contracts import merkle
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
-from exchange import backups, checking, config, evidence, ledger, records
+from exchange import backups, checking, config, evidence, ledger, rechecking, records
 from exchange.app import exchange_server
 from exchange.config import ExchangeSettings, GatewaySettings
 from exchange.founding import found
@@ -64,7 +64,7 @@ def contents(root: Path) -> dict[str, bytes]:
 def events(home: Home) -> list[str]:
     store = Store(config.load(home.exchange, ExchangeSettings).database)
     with store.read() as tx:
-        ledger.recheck(tx)
+        rechecking.recheck(tx)
         rows = tx.connection.exec_driver_sql("SELECT event FROM ledger_entries ORDER BY position").fetchall()
     store.close()
     return [row[0] for row in rows]

@@ -12,7 +12,7 @@ import pytest
 from contracts.envelope import Envelope, Kind, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import KeyStatement, PartyKind, Use, load_trust, read
-from exchange import checking, config, ledger, records
+from exchange import checking, config, rechecking, records
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings
 from exchange.founding import Ports, bind, found
 from exchange.home import EXAMPLE_CITY, Founder, Home
@@ -63,7 +63,7 @@ def test_every_party_person_key_and_gateway_is_registered(city: Home) -> None:
         assert people == {("health-bureau", "health-bureau-1"): ("gateway",)}
         keys = tx.page(records.Key)
         assert len({key.kid for key in keys}) == len(keys) == 5
-        assert ledger.recheck(tx) == len(EXAMPLE_CITY)
+        assert rechecking.recheck(tx) == len(EXAMPLE_CITY)
     store.close()
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from contracts import yaml12
 from contracts.errors import Reason, SluicegateError
-from exchange import agreements, ledger, records, requests, transfers
+from exchange import agreements, rechecking, records, requests, transfers
 from tests import papers
 from tests.exchange.town import GATEWAY_NAME, Town
 from tests.papers import STEWARD
@@ -128,7 +128,7 @@ def test_a_scripted_day(path: Path, tmp_path: Path) -> None:
             raise AssertionError(f"{path.name}, step {number} ({step.who} {step.does} {step.on}): {error}") from error
     assert day.town.events() == list(scenario.ledger)
     with day.town.store.read() as tx:
-        assert ledger.recheck(tx) == len(scenario.ledger)
+        assert rechecking.recheck(tx) == len(scenario.ledger)
 
 
 def test_there_are_scenarios() -> None:

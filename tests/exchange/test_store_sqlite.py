@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import Reason
-from exchange import ledger
+from exchange import ledger, rechecking
 from exchange.records import Party
 from exchange.store import Store, Tx
 from tests.halls import City, party_record, refused
@@ -145,7 +145,7 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
                 break
         writer.send_signal(signal.SIGKILL)
     with store.read() as tx:
-        kept = ledger.recheck(tx)
+        kept = rechecking.recheck(tx)
         assert kept > announced
         assert tx.count(Party) == len(PARTIES) + 1
     store.close()
@@ -158,14 +158,14 @@ def test_recheck_works_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for number in range(23):
             ledger.append(tx, city.hall, event="e", resource=f"r/{number}", actor="a", parties=(), detail={})
     for chunk in (1, 2, 3, 4, 7, 8, 22, 23, 24):
-        monkeypatch.setattr(ledger, "_CHUNK", chunk)
+        monkeypatch.setattr(ledger, "CHUNK", chunk)
         with store.read() as tx:
-            assert ledger.recheck(tx) == 23
-    monkeypatch.setattr(ledger, "_CHUNK", 4)
+            assert rechecking.recheck(tx) == 23
+    monkeypatch.setattr(ledger, "CHUNK", 4)
     with store.transaction() as tx:
         tx.connection.exec_driver_sql("UPDATE ledger_nodes SET hash = zeroblob(32) WHERE level = 3 AND position = 1")
     with refused(Reason.LEDGER_INVALID), store.read() as tx:
-        ledger.recheck(tx)
+        rechecking.recheck(tx)
     store.close()
 
 
@@ -198,14 +198,14 @@ def test_a_start_checks_what_came_since_the_signed_checkpoint(
     tmp_path: Path, signed_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = grown(tmp_path / "x.db", 12, signed_at)
-    monkeypatch.setattr(ledger, "_recompute", counted := Counted(ledger._recompute))
+    monkeypatch.setattr(rechecking, "_recompute", counted := Counted(rechecking._recompute))
     with store.read() as tx:
-        assert ledger.recheck_since(tx, CHECKPOINT_KEY.public) == 12
+        assert rechecking.since(tx, CHECKPOINT_KEY.public) == 12
     assert counted.ranges == [(signed_at, 12)]
     if signed_at < 12:
         edited(store, REWRITTEN.format(signed_at))
         with refused(Reason.LEDGER_INVALID), store.read() as tx:
-            ledger.recheck_since(tx, CHECKPOINT_KEY.public)
+            rechecking.since(tx, CHECKPOINT_KEY.public)
     store.close()
 
 
@@ -235,7 +235,7 @@ def test_a_start_demands_the_root_that_was_signed(tmp_path: Path, statement: str
     store = grown(tmp_path / "x.db", 12, 11)
     edited(store, statement)
     with refused(Reason.LEDGER_INVALID), store.read() as tx:
-        ledger.recheck_since(tx, CHECKPOINT_KEY.public)
+        rechecking.since(tx, CHECKPOINT_KEY.public)
     store.close()
 
 
@@ -250,13 +250,13 @@ def test_without_a_checkpoint_a_start_checks_everything(tmp_path: Path) -> None:
     store = grown(tmp_path / "x.db", 5, 0)
     edited(store, REWRITTEN.format(0))
     with refused(Reason.LEDGER_INVALID), store.read() as tx:
-        ledger.recheck_since(tx, CHECKPOINT_KEY.public)
+        rechecking.since(tx, CHECKPOINT_KEY.public)
     store.close()
 
 
 def test_what_is_found_damaged_while_serving_serves_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The start has time for one piece; the damage is in the second."""
-    monkeypatch.setattr(ledger, "_CHUNK", 4)
+    monkeypatch.setattr(ledger, "CHUNK", 4)
     monkeypatch.setattr("exchange.store.AT_START", -1.0)
     store = grown(tmp_path / "x.db", 12, 12)
     edited(store, REWRITTEN.format(5))
@@ -272,7 +272,7 @@ def test_what_is_found_damaged_while_serving_serves_no_longer(tmp_path: Path, mo
 
 
 def test_a_check_of_a_sound_store_goes_on_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "_CHUNK", 4)
+    monkeypatch.setattr(ledger, "CHUNK", 4)
     store, pieces = grown(tmp_path / "x.db", 12, 12), []
     for _ in range(5):
         store.check(lambda took: pieces.append(took) is None)

@@ -20,7 +20,7 @@ from contracts.envelope import Envelope, Kind, sign, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import epoch, rfc3339
 from contracts.receipt import Grant, Receipt
-from exchange import ledger, records, reports, transfers
+from exchange import ledger, rechecking, records, reports, transfers
 from exchange.grants import RESUMES
 from exchange.store import Store
 from tests.exchange.town import GATEWAY_NAME, Town
@@ -212,7 +212,7 @@ def test_nothing_is_granted_when_the_ledger_is_broken(town: Town, deal: str, tmp
     sabotage(tmp_path / "exchange.db", f"ALTER TABLE lost RENAME TO {table}")
     assert town.pull("analyst", deal).grant
     with town.store.read() as tx:
-        assert ledger.recheck(tx) == len(town.events())
+        assert rechecking.recheck(tx) == len(town.events())
 
 
 def refused_anyhow(deed: Any, *arguments: Any) -> SluicegateError:
@@ -282,7 +282,7 @@ def test_many_at_once_leave_a_whole_ledger(town: Town, deal: str) -> None:
         names = list(pool.map(one, range(40)))
     assert len(set(names)) == 40
     with town.store.read() as tx:
-        assert ledger.recheck(tx) == len(town.events())
+        assert rechecking.recheck(tx) == len(town.events())
     assert town.events().count("transfer.granted") == 40
 
 

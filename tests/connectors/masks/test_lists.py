@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from connectors.keys import AgreementSecrets
 from connectors.masks.masking import masked
 from connectors.masks.reversible import turned_back
-from connectors.measures import privacy
+from connectors.measures import classing
 from connectors.releases import release
 from connectors.releases.rehearsal import dry_run
 from connectors.spooling.order import ReleaseKey
@@ -215,7 +215,7 @@ def test_lists_leave_as_masked_and_classes_are_of_whole_lists(tmp_path: Path, li
 @settings(max_examples=60, deadline=None)
 def test_classes_tell_lists_apart_as_outsiders_do(values: Lists) -> None:
     key = ReleaseKey(b"s" * 32, "rel-a")
-    hashed = column(values).to_frame().select(privacy.tuple_hash(["v"], key)).to_series()
+    hashed = column(values).to_frame().select(classing.tuple_hash(["v"], key)).to_series()
     distinct = {repr(value) for value in values}
     assert hashed.n_unique() == len(distinct)
 

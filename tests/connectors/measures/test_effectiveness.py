@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.keys import AgreementSecrets
-from connectors.measures import effectiveness, privacy
+from connectors.measures import classing, effectiveness, privacy
 from connectors.measures.population import Population
 from connectors.measures.privacy import Measure, Verdict
 from connectors.releases import release
@@ -37,8 +37,8 @@ Row = dict[str, Any]
 
 
 def _judged(plan: Plan, frame: pl.DataFrame, *, exact: bool = True, size: int = 10_000) -> tuple[Verdict, Certificate]:
-    places = privacy.layout(plan, every=True)
-    hashed = privacy.with_hashes(frame.lazy(), plan, SECRETS, places, KEY).collect().select(places.columns)
+    places = classing.layout(plan, every=True)
+    hashed = classing.with_hashes(frame.lazy(), plan, SECRETS, places, KEY).collect().select(places.columns)
     pieces = [hashed.slice(start, size) for start in range(0, hashed.height, size)]
     verdict = Measure(lambda: pieces, places, plan.k or 0, plan.sensitive, exact).run(most_suppressed=2.0)
     return verdict, privacy.certificate(plan, verdict)

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.keys import AgreementSecrets
-from connectors.measures import privacy
+from connectors.measures import classing, privacy
+from connectors.measures.classing import Layout
 from connectors.measures.composite import Joined
-from connectors.measures.privacy import Layout, Measure, Verdict
+from connectors.measures.privacy import Measure, Verdict
 from connectors.spooling.order import ReleaseKey
 from contracts.dtypes import DATE, INT64, STRING
 from contracts.errors import Reason, SluicegateError
@@ -41,8 +42,8 @@ def _plan(k: int, l: int, pseudonyms: tuple[str, ...]) -> Plan:  # noqa: E741
 
 def _hashed(plan: Plan, rows: list[Row], size: int) -> tuple[Layout, Callable[[], list[pl.DataFrame]]]:
     schema = {"id": pl.String, "house": pl.String, "a": pl.Int64, "b": pl.String, "s": pl.String}
-    places = privacy.layout(plan)
-    frame = privacy.with_hashes(pl.DataFrame(rows, schema=schema).lazy(), plan, SECRETS, places, KEY).collect()
+    places = classing.layout(plan)
+    frame = classing.with_hashes(pl.DataFrame(rows, schema=schema).lazy(), plan, SECRETS, places, KEY).collect()
     pieces = [frame.slice(start, size).select(places.columns) for start in range(0, frame.height, size)]
     return places, lambda: pieces
 
@@ -217,7 +218,7 @@ def test_the_entity_is_nowhere_in_what_is_spooled() -> None:
 
 def test_persons_without_quasi_identifiers_are_refused() -> None:
     with pytest.raises(SluicegateError) as caught:
-        privacy.layout(plans.plan({"s": (KEEP, STRING)}))
+        classing.layout(plans.plan({"s": (KEEP, STRING)}))
     assert caught.value.reason is Reason.PLAN_REFUSED
 
 
@@ -226,8 +227,8 @@ def test_a_million_tuples_have_a_million_hashes() -> None:
         b=pl.col("a") % 1000, c=pl.col("a") // 1000
     )
     for fields in (["a"], ["b", "c"], ["c", "b"]):
-        assert frame.select(privacy.tuple_hash(fields, KEY).n_unique()).item() == 1_000_000
-    swapped = pl.DataFrame({"a": ["x", "y"], "b": ["y", "x"]}).select(privacy.tuple_hash(["a", "b"], KEY).n_unique())
+        assert frame.select(classing.tuple_hash(fields, KEY).n_unique()).item() == 1_000_000
+    swapped = pl.DataFrame({"a": ["x", "y"], "b": ["y", "x"]}).select(classing.tuple_hash(["a", "b"], KEY).n_unique())
     assert swapped.item() == 2
 
 
@@ -235,7 +236,7 @@ def test_sets_of_tuples_do_not_meet() -> None:
     """Sums of hashes: of all 2 to 4 element sets of 24 tuples no two are equal."""
     from itertools import combinations
 
-    hashes = pl.DataFrame({"a": range(24)}).select(privacy.tuple_hash(["a"], KEY).alias("h"))["h"].to_list()
+    hashes = pl.DataFrame({"a": range(24)}).select(classing.tuple_hash(["a"], KEY).alias("h"))["h"].to_list()
     sums = [sum(chosen) % 2**64 for size in (1, 2, 3, 4) for chosen in combinations(hashes, size)]
     assert len(set(sums)) == len(sums) == sum(math.comb(24, size) for size in (1, 2, 3, 4))
 
@@ -351,7 +352,7 @@ def test_rows_are_joined_once_for_k_for_suppression_and_for_spread(monkeypatch: 
 
 def test_an_ordered_field_is_measured_by_its_values_and_another_by_hashes() -> None:
     plan = msgspec.structs.replace(_plan(2, 0, ()), t={"a": 0.5, "s": 0.5})
-    places = privacy.layout(plan)
+    places = classing.layout(plan)
     assert places.columns == ("#row", "#entity", "a", "#value.s")
     assert places.hashes == (("s", "#value.s"),)
 
@@ -366,8 +367,8 @@ def test_chance_neither_makes_classes_smaller_nor_values_more_various(base: dict
     frame = pl.DataFrame(rows).lazy()
     fields = {"a": ({**NOISE, **base}, INT64), "b": (KEEP, STRING), "income": ({**NOISE, **base}, INT64)}
     plan = plans.plan(fields, quasi_identifiers=("a", "b"), sensitive={"income": 2}, k=10)
-    places = privacy.layout(plan)
-    hashed = privacy.with_hashes(frame, plan, SECRETS, places, KEY, tuples={"#without.b": ("a",)}).collect()
+    places = classing.layout(plan)
+    hashed = classing.with_hashes(frame, plan, SECRETS, places, KEY, tuples={"#without.b": ("a",)}).collect()
     assert set(hashed.columns) == {"a", "b", "income", "#without.b", *places.columns}
     assert hashed["a"].n_unique() > 5, "noise was added"
     assert hashed["income"].n_unique() > 5
@@ -382,7 +383,7 @@ def test_a_shifted_date_is_counted_where_it_was() -> None:
     frame = pl.DataFrame({"id": [f"p{number}" for number in range(6)], "day": days}).lazy()
     shift = {"mask": "shift_date", "days": 365, "entity": "id"}
     plan = plans.plan({"day": (shift, DATE)}, quasi_identifiers=("day",), k=6)
-    places = privacy.layout(plan)
-    hashed = privacy.with_hashes(frame, plan, SECRETS, places, KEY).collect()
+    places = classing.layout(plan)
+    hashed = classing.with_hashes(frame, plan, SECRETS, places, KEY).collect()
     assert hashed["day"].n_unique() > 3
     assert hashed[places.row].n_unique() == 1

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.keys import AgreementSecrets
-from connectors.measures import privacy
+from connectors.measures import classing
 from connectors.measures.privacy import Measure
 from connectors.sent import gains
 from connectors.sent import records as sent_records
@@ -65,11 +65,11 @@ class Recipient:
         name: str | None = None,
     ) -> list[Row]:
         """Measure and remember the next release; the rows that left, as they came."""
-        table, places = list(rows), privacy.layout(plan)
+        table, places = list(rows), classing.layout(plan)
         earlier = Earlier(self.folder, lambda: self.records, self.now, self.now + days * DAY, self.key)
         digests = SentDigests(plan, places, self.key)
         lazy = pl.DataFrame(table, schema=SCHEMA).lazy()
-        hashed = privacy.with_hashes(lazy, plan, secrets, places, KEY, beside=digests.beside(), person=PERSON)
+        hashed = classing.with_hashes(lazy, plan, secrets, places, KEY, beside=digests.beside(), person=PERSON)
         frame = hashed.collect()
         adding = digests.adding()
         pieces = [adding.added(frame.slice(start, size)) for start in range(0, frame.height, size)]
@@ -404,9 +404,9 @@ def test_the_same_rows_have_other_digests_for_another_recipient(tmp_path: Path) 
 def test_digests_are_the_same_however_few_a_batch_has(size: int) -> None:
     plan = _plan(5, ("id",))
     table = [{"id": str(number), "a": number % 3, "s": "xyz"[number % 2], "b": 0, "house": ""} for number in range(400)]
-    digests = SentDigests(plan, privacy.layout(plan), "ab" * 32)
+    digests = SentDigests(plan, classing.layout(plan), "ab" * 32)
     lazy = pl.DataFrame(table, schema=SCHEMA).lazy()
-    frame = privacy.with_hashes(lazy, plan, SECRETS, digests.places, KEY, beside=digests.beside(), person=PERSON)
+    frame = classing.with_hashes(lazy, plan, SECRETS, digests.places, KEY, beside=digests.beside(), person=PERSON)
     hashed = frame.collect()
 
     def added(rows: int) -> pl.DataFrame:
@@ -414,7 +414,7 @@ def test_digests_are_the_same_however_few_a_batch_has(size: int) -> None:
         return pl.concat(adding.added(hashed.slice(start, rows)) for start in range(0, 400, rows))
 
     def folded(rows: int) -> pl.DataFrame:
-        alike = Alike(digests.places.row, privacy.alike(plan), digests.of_classes)
+        alike = Alike(digests.places.row, classing.alike(plan), digests.of_classes)
         adding, found = digests.adding(alike), list[pl.DataFrame]()
         for start in range(0, 400, rows):
             batch = adding.added(alike.folded(hashed.slice(start, rows)).batch)
