@@ -30,7 +30,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.policy.embedded import EmbeddedEngine
 from contracts.policy.engine import PolicyEngine
 from contracts.trust import TrustedParty, TrustFile, load_trust
-from exchange import config
+from exchange import config, keyfiles
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings, PolicySettings
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def registered_trust(store: Store, settings: ExchangeSettings, policy: PolicyEng
 
     bare = TrustFile(
         parties={},
-        checkpoint_key=config.read_key(settings.checkpoint_key).public,
-        grant_key=config.read_key(settings.grant_key).public,
+        checkpoint_key=keyfiles.read_key(settings.checkpoint_key).public,
+        grant_key=keyfiles.read_key(settings.grant_key).public,
         standards=(standard.load(settings.standard).digest, *settings.earlier_standards),
         policies=(policy.bundle_digest, *settings.earlier_policies),
     )
@@ -104,7 +104,7 @@ def exchange_server(settings: ExchangeSettings, *, policy: PolicyEngine | None =
 
     store = Store(settings.database)
     store.migrate()
-    checkpoint_key = config.read_key(settings.checkpoint_key)
+    checkpoint_key = keyfiles.read_key(settings.checkpoint_key)
     store.demand_sound(checkpoint_key.public)
     policy = policy or policy_engine(settings.policy)
     hall = Hall(
@@ -114,7 +114,7 @@ def exchange_server(settings: ExchangeSettings, *, policy: PolicyEngine | None =
         trust=registered_trust(store, settings, policy),
         clock=clock,
         entropy=os.urandom,
-        grant_key=config.read_key(settings.grant_key),
+        grant_key=keyfiles.read_key(settings.grant_key),
         checkpoint_key=checkpoint_key,
     )
     return ExchangeServer(hall, settings, Authenticator.of_store(store, settings.audience, clock))
@@ -176,7 +176,7 @@ class RunningGateway:
 
         self_test()
         _little_memory()
-        config.check_private(settings.tls_key)
+        keyfiles.check_private(settings.tls_key)
         self._state = GatewayState(settings.state, clock=clock, entropy=os.urandom)
         self._connection = Connection(
             settings.exchange,
@@ -206,7 +206,7 @@ class RunningGateway:
             policy=policy_engine(settings.policy),
             control_plane=GrpcControlPlane(self._connection, name),
             keyring=KeyRing(config.read_master(settings), self._state.salt),
-            signing_key=config.read_key(settings.signing_key),
+            signing_key=keyfiles.read_key(settings.signing_key),
             state=self._state,
             clock=clock,
             entropy=os.urandom,

@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from contracts.errors import Reason, SluicegateError
 from exchange import ledger
-from exchange.config import ExchangeSettings, GatewaySettings, Profile, check_private, load
+from exchange.config import ExchangeSettings, GatewaySettings, Profile, load
 from exchange.founding import new_home
 from exchange.home import Home
+from exchange.keyfiles import check_private
 from exchange.store import Store
 
 MAGIC = b"sluicegate-backup-1\n"

@@ -20,7 +20,7 @@ from contracts.errors import SluicegateError
 from contracts.instants import epoch, rfc3339
 from contracts.policy import shipped
 from contracts.trust import KeyStatement, load_trust, read
-from exchange import config
+from exchange import config, keyfiles
 from exchange.config import ExchangeSettings, GatewaySettings, PolicySettings, Profile, TokenSettings
 from exchange.home import Home
 
@@ -100,7 +100,7 @@ def _database(where: str, url: str) -> Iterator[Finding]:
 
 def _certificate(where: str, certificate: Path, key: Path) -> Iterator[Finding]:
     failures = [
-        *_tried(where, partial(config.check_private, key)),
+        *_tried(where, partial(keyfiles.check_private, key)),
         *_tried(where, lambda: tls.expires(certificate.read_bytes())),
     ]
     yield from failures
@@ -127,7 +127,7 @@ def _exchange(home: Home) -> Iterator[Finding]:
         return
     settings = config.load(home.exchange, ExchangeSettings)
     for key in (settings.grant_key, settings.checkpoint_key):
-        yield from _tried(where, partial(config.read_key, key))
+        yield from _tried(where, partial(keyfiles.read_key, key))
     yield from _certificate(where, settings.tls_certificate, settings.tls_key)
     yield from _network(where, settings.listen, settings.unsafe_plaintext, settings.policy)
     yield from _looser(where, settings)
@@ -144,7 +144,7 @@ def _gateways(home: Home) -> Iterator[Finding]:
         if failures:
             continue
         settings = config.load(path, GatewaySettings)
-        yield from _tried(where, partial(config.read_key, settings.signing_key))
+        yield from _tried(where, partial(keyfiles.read_key, settings.signing_key))
         yield from _tried(where, partial(config.read_master, settings))
         yield from _certificate(where, settings.tls_certificate, settings.tls_key)
         strangers = settings.client_ca is None
@@ -185,7 +185,7 @@ def _profiles(home: Home) -> Iterator[Finding]:
 def _profile(where: str, profile: Profile) -> Iterator[Finding]:
     for key in (profile.signing_key, profile.requester_key, profile.holder_key):
         if key is not None:
-            yield from _tried(where, partial(config.read_key, key))
+            yield from _tried(where, partial(keyfiles.read_key, key))
     if profile.trust is None:
         yield Finding("error", where, "names no trust file: nothing it receives can be verified")
     else:
@@ -203,9 +203,9 @@ def _profile(where: str, profile: Profile) -> Iterator[Finding]:
 
 def _token(where: str, token: TokenSettings) -> Iterator[Finding]:
     if token.file is not None:
-        yield from _tried(where, partial(config.check_private, token.file))
+        yield from _tried(where, partial(keyfiles.check_private, token.file))
     elif token.issuer_key is not None:
-        yield from _tried(where, partial(config.read_key, token.issuer_key))
+        yield from _tried(where, partial(keyfiles.read_key, token.issuer_key))
         yield Finding("weak", where, "holds the issuer key of its party (built-in issuer): use an identity provider")
     elif not token.command:
         yield Finding("error", where, "names no token file, command or issuer key: it cannot call the exchange")
@@ -238,5 +238,5 @@ def _trust(home: Home) -> Iterator[Finding]:
     with contextlib.suppress(SluicegateError):  # said of the exchange already
         settings = config.load(home.exchange, ExchangeSettings)
         pinned = (trust.checkpoint_key, trust.grant_key)
-        if pinned != tuple(config.read_key(key).public for key in (settings.checkpoint_key, settings.grant_key)):
+        if pinned != tuple(keyfiles.read_key(key).public for key in (settings.checkpoint_key, settings.grant_key)):
             yield Finding("error", where, "pins other keys than those of the exchange of this home")

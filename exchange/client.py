@@ -34,7 +34,8 @@ from contracts.instants import epoch
 from contracts.trust import TrustFile
 from exchange import evidence, home, signing, stopping, views
 from exchange.calling import Calls, fresh_id
-from exchange.config import Profile, demand_vacant
+from exchange.config import Profile
+from exchange.keyfiles import demand_vacant
 from exchange.pulling import Pulled, pull
 from exchange.stopping import Place, Told
 from exchange.v1 import agreement_pb2 as ag

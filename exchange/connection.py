@@ -16,7 +16,8 @@ import grpc
 from connectors.commands import printed
 from contracts.errors import Reason, SluicegateError
 from exchange import identity
-from exchange.config import Profile, TokenSettings, check_private, loopback, read_key
+from exchange.config import Profile, TokenSettings, loopback
+from exchange.keyfiles import check_private, read_key
 from exchange.rpc.status import from_rpc_error
 
 TOKEN_LIFETIME = 15 * 60  # seconds; of tokens that we mint ourselves

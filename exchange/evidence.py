@@ -21,7 +21,8 @@ from contracts.errors import Reason, SluicegateError
 from contracts.evidence import CONTRADICTED, MAX_EVIDENCE_BYTES, EvidenceBundle, LedgerProof, verify_ledger
 from contracts.instants import SKEW, epoch
 from contracts.trust import TrustFile, load_trust, read
-from exchange.config import Profile, write_private_file
+from exchange.config import Profile
+from exchange.keyfiles import write_private_file
 
 if TYPE_CHECKING:
     from exchange.client import Exchange

@@ -27,7 +27,7 @@ from contracts.errors import Reason, SluicegateError, Violation
 from contracts.instants import rfc3339
 from contracts.policy import shipped
 from contracts.trust import KeyStatement, PartyKind, TrustedParty, TrustFile, Use, dump_trust
-from exchange import admission, config, gateways, ledger, records
+from exchange import admission, config, gateways, keyfiles, ledger, records
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings, Profile, TokenSettings
 from exchange.home import Founder, Home
 from exchange.identity import jwk_set
@@ -158,12 +158,12 @@ class _Founding:
 
     def key(self, path: Path) -> SigningKey:
         key = SigningKey.from_seed(self.entropy(32))
-        config.write_key(path, key)
+        keyfiles.write_key(path, key)
         return key
 
     def certificate(self, folder: Path) -> bytes:
         certificate, private = tls.self_signed(now=self.now)
-        config.write_private(folder / "key.pem", private)
+        keyfiles.write_private(folder / "key.pem", private)
         (folder / "cert.pem").write_bytes(certificate)
         return certificate
 
@@ -184,8 +184,8 @@ class _Founding:
             parties={
                 party.founder.party: TrustedParty(kind=party.founder.kind, root=party.root.public) for party in parties
             },
-            checkpoint_key=config.read_key(settings.checkpoint_key).public,
-            grant_key=config.read_key(settings.grant_key).public,
+            checkpoint_key=keyfiles.read_key(settings.checkpoint_key).public,
+            grant_key=keyfiles.read_key(settings.grant_key).public,
             standards=(standard.load(settings.standard).digest,),
             policies=(shipped.load().digest,),
         )

@@ -20,7 +20,7 @@ from contracts.envelope import Envelope, PublicKey, SigningKey
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import epoch
 from contracts.trust import Use
-from exchange import config, views
+from exchange import config, keyfiles, views
 from exchange.config import GatewaySettings
 from exchange.home import Home
 from exchange.names import ID, last
@@ -36,10 +36,10 @@ def prepare(
 ) -> PublicKey:
     """Fill a gateway's new folder: TLS pair, signing key, master key, `statements/`, `gateway.toml`. The
     public half of the signing key, for the department's root to certify."""
-    config.write_private(folder / "tls" / "key.pem", tls_key)
+    keyfiles.write_private(folder / "tls" / "key.pem", tls_key)
     (folder / "tls" / "cert.pem").write_bytes(certificate)
     signing = SigningKey.from_seed(entropy(32))
-    config.write_key(folder / "keys" / "signing.jwk", signing)
+    keyfiles.write_key(folder / "keys" / "signing.jwk", signing)
     MasterKey.create(folder / "keys" / "master.key", entropy)
     (folder / "statements").mkdir(mode=0o700)
     (folder / "gateway.toml").write_text(config.dump(settings))
@@ -83,7 +83,7 @@ def create(
 
 
 def _pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
-    found = config.read_pair(certificate, key)
+    found = keyfiles.read_pair(certificate, key)
     tls.check_pair(*found)
     return found
 
@@ -174,7 +174,7 @@ def tell(home: Home, party: str, kid: str, signed: Envelope) -> tuple[str, ...]:
         settings = config.load(path, GatewaySettings)
         if settings.party == party:
             settings.statements.mkdir(mode=0o700, exist_ok=True)
-            config.write_private_file(settings.statements / f"{kid}.json", signed.to_bytes())
+            keyfiles.write_private_file(settings.statements / f"{kid}.json", signed.to_bytes())
             told.append(settings.gateway)
     return tuple(told)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from contracts.errors import Reason, SluicegateError, nearest
 from contracts.trust import PartyKind
-from exchange import config
+from exchange import config, keyfiles
 from exchange.config import Profile
 
 ENVIRONMENT = "SLUICEGATE_HOME"
@@ -93,7 +93,7 @@ class Home:
     def use(self, name: str) -> None:
         """Make a profile the current one."""
         self.profile(name)
-        config.write_private_file(self.root / "profiles" / "current", name.encode() + b"\n")
+        keyfiles.write_private_file(self.root / "profiles" / "current", name.encode() + b"\n")
 
     def profile(self, name: str | None = None) -> Profile:
         """The profile of that name, or the current one. Raises CONFIG_INVALID naming those there are."""

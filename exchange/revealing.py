@@ -20,7 +20,7 @@ from contracts.papers import RevealOrder
 from contracts.revealing import PEOPLE, asked_by, colleagues, technique_of
 from contracts.trust import read
 from exchange import evidence, signing
-from exchange.config import check_private, demand_vacant, write_private_file
+from exchange.keyfiles import check_private, demand_vacant, write_private_file
 from exchange.names import last, owner
 from exchange.stopping import Place, certified_place
 

@@ -17,7 +17,7 @@ from contracts.envelope import Kind, PublicKey, SigningKey, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.trust import KeyRevocation, KeyStatement, Use
-from exchange import config, gateways
+from exchange import config, gateways, keyfiles
 from exchange.config import Profile
 from exchange.home import Home
 from exchange.names import last
@@ -73,14 +73,14 @@ def rotate(
     setting, path = f"{which}_key", getattr(profile, f"{which}_key")
     if path is None:
         raise SluicegateError(Reason.CONFIG_INVALID, f"the profile {name} has no {setting}: make one with key new")
-    old = config.read_key(path)
+    old = keyfiles.read_key(path)
     if admin is None or root is None:
         signer, use = None, None
     else:
-        signer, use = config.read_key(root), _use(admin, profile, old)
+        signer, use = keyfiles.read_key(root), _use(admin, profile, old)
     new = SigningKey.from_seed(os.urandom(32))
     file = home.profile_file(name).parent / "keys" / f"{name}.{which}.{new.kid[:8]}.jwk"
-    config.write_key(file, new)
+    keyfiles.write_key(file, new)
     signed, until = None, ""
     try:
         if signer is not None and use is not None and admin is not None:

@@ -34,7 +34,8 @@ from contracts.receipt import Acknowledgement, Proof, Receipt
 from contracts.revealing import demand_terms
 from contracts.trust import Keys, Use
 from exchange import evidence, views
-from exchange.config import Profile, read_key, read_pair
+from exchange.config import Profile
+from exchange.keyfiles import read_key, read_pair
 from exchange.names import last
 
 

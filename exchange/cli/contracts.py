@@ -145,7 +145,7 @@ def contract_propose(
     coarser meets the bounds.
     """
     from contracts.techniques import written
-    from exchange.config import demand_vacant
+    from exchange.keyfiles import demand_vacant
     from exchange.proposals import propose_contract
     from exchange.trying import source_settings
 
@@ -194,7 +194,7 @@ def contract_sign(
     """
     from contracts import lint
     from exchange import signing
-    from exchange.config import demand_vacant
+    from exchange.keyfiles import demand_vacant
 
     demand_vacant(out, overwrite=overwrite)
     raw = _read(file)
@@ -211,7 +211,7 @@ def contract_strip(
 ) -> None:
     """Write a copy without private examples and internal hosts."""
     from contracts import odcs
-    from exchange.config import demand_vacant
+    from exchange.keyfiles import demand_vacant
 
     demand_vacant(out, overwrite=overwrite)
     out.write_bytes(odcs.strip(_read(file), name=str(file)))

@@ -49,8 +49,8 @@ def effectiveness(
     contract is missed, or the file holds what the purpose does not send.
     """
     from exchange.cli.judgement_page import page
-    from exchange.config import demand_vacant
     from exchange.judging import judge_file
+    from exchange.keyfiles import demand_vacant
     from exchange.trying import source_settings
 
     if html is not None:

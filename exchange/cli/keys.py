@@ -77,7 +77,7 @@ def key_new(
     import os
 
     from contracts.envelope import SigningKey
-    from exchange.config import write_key
+    from exchange.keyfiles import write_key
 
     if master:
         from connectors.keys import MasterKey
@@ -123,7 +123,7 @@ def key_certify(
     from contracts.envelope import Kind, sign
     from contracts.trust import Use
     from exchange import gateways, rotating
-    from exchange.config import read_key
+    from exchange.keyfiles import read_key
 
     chosen = state(context)
     certified = public_key(key)
@@ -199,7 +199,7 @@ def key_revoke(
     """Take a key back: nothing new that it signs counts."""
     from contracts.envelope import Kind, sign
     from exchange import rotating
-    from exchange.config import read_key
+    from exchange.keyfiles import read_key
     from exchange.names import last
 
     chosen = state(context)

@@ -108,7 +108,7 @@ def ticket(
     GetFlightInfo with the file's bytes as command, then DoGet for each endpoint, within ten minutes.
     The certificate to trust is written beside it as FILE.ca.pem.
     """
-    from exchange.config import demand_vacant, write_private_file
+    from exchange.keyfiles import demand_vacant, write_private_file
 
     certificate = out.with_name(out.name + ".ca.pem")
     demand_vacant(out, certificate, overwrite=overwrite)

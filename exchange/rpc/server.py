@@ -11,9 +11,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from contracts.errors import Reason, SluicegateError
-from exchange.config import ExchangeSettings, check_private, loopback
+from exchange.config import ExchangeSettings, loopback
 from exchange.hall import Hall
 from exchange.identity import Authenticator
+from exchange.keyfiles import check_private
 from exchange.rpc.agreement import AgreementServicer
 from exchange.rpc.catalog import CatalogServicer
 from exchange.rpc.interceptors import REFLECTIONS, Surround

@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from exchange import config
+from exchange import keyfiles
 
 CANARY = "zqxcanary"  # in every cell of every masked column
 ISLAND = "zqxisland"  # a district of three people: too few to be sent, and so never to be named
@@ -59,7 +59,7 @@ class Marks:
             where = str(path.relative_to(home))
             kind = next((kind for kind, pattern in ALLOWED.items() if fnmatch(where, pattern)), "")
             if path.suffix == ".jwk":
-                private = config.read_key(path).unsafe_private_jwk()["d"]
+                private = keyfiles.read_key(path).unsafe_private_jwk()["d"]
                 found.add(kind, where, base64.urlsafe_b64decode(private + "="))
             elif path.name == "master.key":
                 found.add(kind, where, bytes.fromhex(path.read_text()))

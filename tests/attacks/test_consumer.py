@@ -27,7 +27,7 @@ import pytest
 from connectors import calling
 from contracts.envelope import Kind, sign
 from contracts.errors import TRAITS, Reason, SluicegateError
-from exchange import agreements, config, signing, transfers
+from exchange import agreements, keyfiles, signing, transfers
 from exchange.v1 import (
     agreement_pb2,
     agreement_pb2_grpc,
@@ -142,7 +142,7 @@ def test_more_fields_than_were_agreed(attacked: Attacked, tmp_path: Path) -> Non
     draft = planner.agreement(planner.request_status(asked.name).agreement)
     assert draft.statement is not None
     # It signs an agreement with more in it.
-    key = config.read_key(planner.profile.signing_key)
+    key = keyfiles.read_key(planner.profile.signing_key)
     for change in ({"fields": [*few, "score"]}, {"purpose": "marketing"}, {"holder": key.public.x}):
         forged = sign(Kind.AGREEMENT, {**draft.statement.payload, **change}, key)
         message = agreement_pb2.SignAgreementRequest(
@@ -219,7 +219,7 @@ def test_a_wrong_digest_is_acknowledged(attacked: Attacked) -> None:
         planner.profile, city.settle("planner", fetching.transfer, "COMPLETED"), attested
     ).payload
     wrong = attested[:-1] + ("0" if attested[-1] != "0" else "1")
-    key, holder = (config.read_key(path) for path in (planner.profile.signing_key, planner.profile.holder_key))
+    key, holder = (keyfiles.read_key(path) for path in (planner.profile.signing_key, planner.profile.holder_key))
     send = planner.connection.stub(transfer_pb2_grpc.TransferServiceStub).AcknowledgeTransfer
     for payload, signer, reasons in (
         ({**honest, "contentDigest": wrong}, key, {Reason.DIGEST_MISMATCH, Reason.RECEIPT_INVALID}),
@@ -276,7 +276,7 @@ def test_refusals_tell_what_is_hidden_from_what_is_absent(attacked: Attacked, hi
         asked = signing.request(
             analyst.profile, visible, purpose="planning", fields=(), duration="P90D", reason="to try it"
         )
-        key = config.read_key(analyst.profile.signing_key)
+        key = keyfiles.read_key(analyst.profile.signing_key)
         forged = sign(Kind.REQUEST, {**asked.payload, "dataset": name}, key).to_bytes()
         message = request_pb2.CreateRequestRequest(statement=forged, request_id=fresh_id())
         create = analyst.connection.stub(request_pb2_grpc.RequestServiceStub).CreateRequest

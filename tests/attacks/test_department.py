@@ -33,7 +33,7 @@ from contracts.evidence import EvidenceBundle, succeeded, verify
 from contracts.instants import epoch, rfc3339
 from contracts.steps import Step
 from contracts.trust import KeyRevocation, KeyStatement, Use
-from exchange import config, evidence, transfers
+from exchange import config, evidence, keyfiles, transfers
 from exchange.client import Exchange
 from exchange.config import GatewaySettings
 from exchange.v1 import catalog_pb2, request_pb2, transfer_pb2
@@ -77,7 +77,7 @@ class Sent:
 
 
 def root(attacked: Attacked) -> SigningKey:
-    return config.read_key(attacked.city.home.party(OFFICE) / "root.jwk")
+    return keyfiles.read_key(attacked.city.home.party(OFFICE) / "root.jwk")
 
 
 def revocation(attacked: Attacked, key: SigningKey, seconds: int) -> Envelope:
@@ -90,11 +90,11 @@ def signing_key(attacked: Attacked, who: str = "archivist") -> SigningKey:
     """A person's key; the archivist's approves, and signs contracts."""
     path = attacked.city.home.profile(who).signing_key
     assert path is not None
-    return config.read_key(path)
+    return keyfiles.read_key(path)
 
 
 def gateway_key(attacked: Attacked) -> SigningKey:
-    return config.read_key(attacked.city.home.gateway(ARCHIVE).parent / "keys" / "signing.jwk")
+    return keyfiles.read_key(attacked.city.home.gateway(ARCHIVE).parent / "keys" / "signing.jwk")
 
 
 @pytest.fixture(scope="module")

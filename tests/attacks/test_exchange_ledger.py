@@ -29,7 +29,7 @@ from contracts.envelope import Envelope, Kind, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.evidence import LedgerProof
 from contracts.instants import SKEW, rfc3339
-from exchange import config, evidence, rechecking, tables
+from exchange import config, evidence, keyfiles, rechecking, tables
 from exchange.client import Exchange
 from exchange.config import GatewaySettings
 from exchange.connection import Connection, TokenSource
@@ -88,7 +88,7 @@ class Witnesses:
             self._plane,
             self._state,
             lambda: evidence.read_trust(served.home.trust),
-            config.read_key(settings.signing_key),
+            keyfiles.read_key(settings.signing_key),
             max_silence=30,
             clock=_now,
             ticks=time.monotonic,
@@ -230,7 +230,7 @@ def test_it_shows_a_consumer_a_ledger_of_long_ago(operate: Callable[..., Served]
     served = operate()
     consumer = served.client("planner")
     shown = look(consumer).shown
-    key = config.read_key(served.settings.checkpoint_key)
+    key = keyfiles.read_key(served.settings.checkpoint_key)
     for age, honest in ((0, True), (3600, False), (-3600, False)):
         dated = sign(Kind.CHECKPOINT, {**shown.payload, "time": rfc3339(_now() - age)}, key)
         if honest:
@@ -245,7 +245,7 @@ def test_it_shows_a_consumer_a_ledger_of_long_ago(operate: Callable[..., Served]
 def test_it_pulls_a_consumer_into_another_history(attacked: Attacked, tmp_path: Path) -> None:
     """Whoever pulls is a witness: a finished pull says so, and loses nothing."""
     city = attacked.city
-    key = config.read_key(city.home.exchange.parent / "keys" / "checkpoint.jwk")
+    key = keyfiles.read_key(city.home.exchange.parent / "keys" / "checkpoint.jwk")
     honest = city.exchange("analyst").checkpoint().payload
     shown_before = sign(Kind.CHECKPOINT, {**honest, "root": "5" * 64}, key)
     (tmp_path / "seen.json").write_bytes(shown_before.to_bytes())

@@ -29,7 +29,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.receipt import Grant, Proof, verify_receipt
 from contracts.trust import KeyStatement, Use
-from exchange import config, records, views
+from exchange import keyfiles, records, views
 from exchange.client import Exchange
 from exchange.store import Store
 from tests import papers
@@ -111,9 +111,9 @@ def test_it_mints_a_grant_for_its_own_key(attacked: Attacked) -> None:
         issued=rfc3339(now),
         expires=rfc3339(now + 600),
     )
-    minted = sign(Kind.GRANT, grant, config.read_key(city.home.exchange.parent / "keys" / "grant.jwk"))
+    minted = sign(Kind.GRANT, grant, keyfiles.read_key(city.home.exchange.parent / "keys" / "grant.jwk"))
     there = city.exchange("keeper").gateway(REGISTRY)
-    for holder in (OPERATOR, config.read_key(city.home.exchange.parent / "keys" / "grant.jwk")):
+    for holder in (OPERATOR, keyfiles.read_key(city.home.exchange.parent / "keys" / "grant.jwk")):
         ticket = sign(Kind.PROOF, Proof(grant=minted, created=rfc3339(now)), holder).to_bytes()
         transfer = views.Transfer(name=grant.transfer)
         with Fetching(transfer, ticket, address=there.address, ca=there.ca_certificate) as fetching:
@@ -257,7 +257,7 @@ def test_it_puts_a_gateway_of_its_own_in_the_place_of_the_departments(attacked: 
 def test_it_mints_a_stewards_token(attacked: Attacked, tmp_path: Path) -> None:
     """A token says who calls. Approving and publishing need the department's personal key."""
     city = attacked.city
-    config.write_key(tmp_path / "operator.jwk", OPERATOR)
+    keyfiles.write_key(tmp_path / "operator.jwk", OPERATOR)
     minting = msgspec.structs.replace(city.home.profile("keeper"), signing_key=tmp_path / "operator.jwk")
     document = (CONTRACTS / "people.odcs.yaml").read_bytes()
     city.exchange("keeper").publish(document.replace(b"name: people", b"name: people-again"), gateway=REGISTRY)

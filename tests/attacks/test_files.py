@@ -28,8 +28,8 @@ from connectors.digest import ContentDigest
 from connectors.sources import SourceSettings
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
-from exchange.config import write_private_file
 from exchange.connection import TokenSource
+from exchange.keyfiles import write_private_file
 from exchange.rpc.status import from_rpc_error
 from tests.attacks.conftest import Attacked
 from tests.attacks.raw_flight import RawFlight

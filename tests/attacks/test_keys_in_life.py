@@ -32,7 +32,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.evidence import EvidenceBundle
 from contracts.instants import rfc3339
 from contracts.receipt import Proof
-from exchange import config
+from exchange import config, keyfiles
 from exchange.client import Exchange
 from exchange.config import GatewaySettings
 from exchange.home import EXAMPLE_CITY
@@ -132,7 +132,7 @@ class Life:
         """A person's signing key, as the profile names it now."""
         path = self.city.home.profile(name).signing_key
         assert path is not None
-        return config.read_key(path)
+        return keyfiles.read_key(path)
 
     def restart(self) -> None:
         """Start the gateway again, and wait until it heard of the exchange."""
@@ -240,7 +240,7 @@ def test_a_stolen_gateway_key_attests_nothing_more(life: Life) -> None:
     life.types("ledger", "--as", "planner")
     shutil.copy(life.home / "profiles" / "keys" / "planner.checkpoint.json", life.home / "checkpoint.json")
     key = life.home / "gateways" / GATEWAY / "keys" / "signing.jwk"
-    stolen = config.read_key(key)
+    stolen = keyfiles.read_key(key)
     time.sleep(1.1)
 
     make, swap, tell = procedure("A gateway's key is stolen")
@@ -308,7 +308,7 @@ def test_a_lost_master_key_comes_back_from_a_backup_or_not_at_all(life: Life) ->
     assert "there is no master key" in life.city.log(GATEWAY)
     assert "master key" in life.types("config", "check", code=2).out
 
-    config.write_private(master, kept)
+    keyfiles.write_private(master, kept)
     life.restart()
     assert _pseudonyms(life.pull(agreement, "restored")) == before
 
@@ -438,7 +438,7 @@ def _ticket(life: Life, grant: Envelope, who: str) -> bytes:
     """A ticket by the profile's holder key, for whatever agreement."""
     path = life.city.home.profile(who).holder_key
     assert path is not None
-    return sign(Kind.PROOF, Proof(grant=grant, created=rfc3339(int(time.time()))), config.read_key(path)).to_bytes()
+    return sign(Kind.PROOF, Proof(grant=grant, created=rfc3339(int(time.time()))), keyfiles.read_key(path)).to_bytes()
 
 
 def _revocations(life: Life, party: str) -> Path:

@@ -26,7 +26,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.papers import RevealOrder
 from contracts.revealing import GOOD_FOR
-from exchange import config
+from exchange import keyfiles
 from exchange.names import last
 from exchange.revealing import key_of
 from tests.attacks.conftest import REGISTRY, Attacked
@@ -81,7 +81,7 @@ class Cases:
         """The signing key of a profile."""
         path = self.city.home.profile(who).signing_key
         assert path is not None
-        return config.read_key(path)
+        return keyfiles.read_key(path)
 
     def send(self, order: Envelope) -> bytes:
         """What the gateway answers."""
@@ -118,7 +118,7 @@ class Cases:
         typed(self.city.home.root, "key", "new", key)
         words = ("--use", "approver", "--subject", subject, "--root", root, "--as", KEEPER)
         assert REGISTRY in typed(self.city.home.root, "key", "certify", key, *words).err
-        return config.read_key(key)
+        return keyfiles.read_key(key)
 
 
 BOTH = (KEEPER, DEPUTY)
@@ -154,7 +154,7 @@ def test_the_operator_forges_an_order(cases: Cases) -> None:
     """It holds every key of the exchange, sees each order's signatures if it likes, and has no approver's key."""
     asked = cases.order()
     half = cases.signed(asked, KEEPER)
-    grant = config.read_key(cases.city.home.exchange.parent / "keys" / "grant.jwk")
+    grant = keyfiles.read_key(cases.city.home.exchange.parent / "keys" / "grant.jwk")
     for by in ((OPERATOR, grant), (OPERATOR,), (KEEPER, OPERATOR), (KEEPER, DEPUTY, OPERATOR)):
         cases.refuses(asked, *by, reason=Reason.KEY_UNTRUSTED)
     refused(lambda: cases.send(countersign(Kind.REVEAL, half, OPERATOR)), Reason.KEY_UNTRUSTED)

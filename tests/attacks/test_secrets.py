@@ -35,7 +35,7 @@ from contracts.envelope import Kind, SigningKey, sign
 from contracts.errors import SluicegateError
 from contracts.instants import rfc3339
 from contracts.receipt import Proof
-from exchange import config, identity
+from exchange import config, identity, keyfiles
 from exchange.client import Exchange
 from exchange.config import ExchangeSettings, GatewaySettings, Profile
 from exchange.connection import Connection, TokenSource
@@ -231,7 +231,7 @@ def _with_token(read: Read, name: str, subject: str, end: int) -> Profile:
     profile = home.profile("analyst")
     assert profile.token.issuer_key is not None
     token = identity.mint(
-        config.read_key(profile.token.issuer_key),
+        keyfiles.read_key(profile.token.issuer_key),
         issuer=profile.token.issuer,
         subject=subject,
         audience=profile.token.audience,
@@ -240,7 +240,7 @@ def _with_token(read: Read, name: str, subject: str, end: int) -> Profile:
         entropy=os.urandom,
     )
     file = home.root / "profiles" / "keys" / f"{name}.jwt"
-    config.write_private(file, token.encode())
+    keyfiles.write_private(file, token.encode())
     changed = config.TokenSettings(file=file)
     return Profile(
         party=profile.party,
@@ -258,7 +258,7 @@ def _the_evening(read: Read) -> None:
     read.command("suspend", agreement, "--reason", "a question", "--until", until, "--as", "keeper")
     read.command("pull", agreement, "--out", read.out / "n.parquet", "--as", "analyst", code=5, traced=True)
     read.command("resume", agreement, "--reason", "answered", "--as", "keeper")
-    config.write_private(city.home.root / "secret" / "passphrase", f"{os.urandom(12).hex()}\n".encode())
+    keyfiles.write_private(city.home.root / "secret" / "passphrase", f"{os.urandom(12).hex()}\n".encode())
     secret = city.home.root / "secret" / "passphrase"
     read.command("backup", read.out / "home.backup", "--passphrase-file", secret)
 
@@ -325,7 +325,7 @@ def _holders(home: Home) -> Iterator[tuple[Any, bool]]:
     master = MasterKey.load(home.gateway(REGISTRY).parent / "keys" / "master.key")
     ring, salt = KeyRing(master, lambda _: b"s" * 32), b"s" * 32
     secrets = AgreementSecrets(hkdf_extract(salt, b"m" * 32), "sha256:a", "rel-a")
-    key = config.read_key(home.party("registry-office") / "root.jwk")
+    key = keyfiles.read_key(home.party("registry-office") / "root.jwk")
     profile, gateway = home.profile("analyst"), config.load(home.gateway(REGISTRY), GatewaySettings)
     source = TokenSource(profile.token, profile.subject)
     source()
@@ -454,7 +454,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     first = Home(tmp_path_factory.mktemp("loose") / "home")
     found(first, EVERYBODY, now=int(time.time()) - 60, entropy=os.urandom)
     state = first.gateway(REGISTRY).parent / "state.db"
-    config.write_private(state, b"")
+    keyfiles.write_private(state, b"")
     copies = iter(range(100))
     return lambda: Path(shutil.copytree(first.root, first.root.with_name(f"home-{next(copies)}")))
 

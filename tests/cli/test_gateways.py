@@ -16,7 +16,7 @@ import pytest
 from connectors import tls
 from connectors.keys import MasterKey
 from contracts.envelope import Envelope
-from exchange import config
+from exchange import config, keyfiles
 from exchange.config import GatewaySettings
 from exchange.home import Home
 from tests.cli.commands import ROOT, Commands
@@ -47,7 +47,7 @@ def test_a_gateway_is_made_ready_to_run(fresh: Commands, tmp_path: Path) -> None
     )
     assert settings.trust == fresh.home / "trust.yaml"
     MasterKey.load(settings.master_key)
-    signing = config.read_key(settings.signing_key)
+    signing = keyfiles.read_key(settings.signing_key)
     assert json.loads(said.out) == {"kty": "OKP", "crv": "Ed25519", "x": signing.public.x}
     tls.check_pair(settings.tls_certificate.read_bytes(), settings.tls_key.read_bytes())
     assert "gateway register spare-1 --address gate.example:7999" in said.err
@@ -61,9 +61,9 @@ def test_what_cannot_be_a_gateway_leaves_nothing_behind(fresh: Commands, tmp_pat
     certificate, key = tls.self_signed(("gate.example",), now=int(time.time()))
     other = tls.self_signed(("gate.example",), now=int(time.time()))[1]
     own, loose, wrong = tmp_path / "own", tmp_path / "loose", tmp_path / "wrong"
-    config.write_private(own / "key.pem", key)
-    config.write_private(wrong / "key.pem", other)
-    config.write_private(loose / "key.pem", key)
+    keyfiles.write_private(own / "key.pem", key)
+    keyfiles.write_private(wrong / "key.pem", other)
+    keyfiles.write_private(loose / "key.pem", key)
     (loose / "key.pem").chmod(0o644)
     (own / "cert.pem").write_bytes(certificate)
     pair = ("--certificate", own / "cert.pem", "--certificate-key")
@@ -213,7 +213,7 @@ def test_a_trust_file_is_changed_whole(still: Commands, tmp_path: Path) -> None:
     path = tmp_path / "keys" / "root.jwk"
     (tmp_path / "root.jwk").write_text(still("key", "new", path).out)
     add = ("trust", "add", "new-bureau", "--kind", "department", "--root-key", tmp_path / "root.jwk")
-    kid = config.read_key(path).kid
+    kid = keyfiles.read_key(path).kid
     assert still(*add).out.split() == ["new-bureau", kid]
     still(*add)
     assert {"party": "new-bureau", "kind": "department", "root": kid} in still("trust", "list", "--output", "json").json
@@ -239,5 +239,5 @@ def test_a_new_approver_is_told_to_the_gateways_of_the_home(cli: Commands, runni
     certify = ("key", "certify", path, "--subject", "steward@health.example", "--root", root, "--as", "dpo")
     assert "health-bureau-1" in cli(*certify, "--use", "approver").err
     settings = config.load(running.home.gateway("health-bureau-1"), GatewaySettings)
-    told = settings.statements / f"{config.read_key(path).kid}.json"
+    told = settings.statements / f"{keyfiles.read_key(path).kid}.json"
     assert Envelope.from_bytes(told.read_bytes()).payload["subject"] == "steward@health.example"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from contracts.envelope import PublicKey
-from exchange import config
+from exchange import config, keyfiles
 from exchange.config import ExchangeSettings, GatewaySettings
 from exchange.home import Home
 from tests.cli.commands import CONTRACT, ROOT, Commands, process
@@ -202,8 +202,8 @@ def test_what_is_no_key_is_not_shown(still: Commands, tmp_path: Path, raw: bytes
 
 
 def test_backup_and_restore(still: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config.write_private(tmp_path / "secret" / "p", b"correct horse battery")
-    config.write_private(tmp_path / "secret" / "q", b"incorrect horse battery")
+    keyfiles.write_private(tmp_path / "secret" / "p", b"correct horse battery")
+    keyfiles.write_private(tmp_path / "secret" / "q", b"incorrect horse battery")
     words = ("--passphrase-file", tmp_path / "secret" / "p")
     made = still("backup", tmp_path / "b", *words, "--output", "json").json
     assert made["bytes"] == (tmp_path / "b").stat().st_size

@@ -14,7 +14,7 @@ from contracts.envelope import Envelope, Kind, SigningKey, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.receipt import Grant, Proof
-from exchange import config, signing
+from exchange import keyfiles, signing
 from tests.e2e.city import eventually
 from tests.e2e.conftest import ARCHIVE, REGISTRY, Trouble
 from tests.e2e.steps import Fetching, refused
@@ -64,7 +64,7 @@ def test_a_ticket_for_another_gateway_instance(trouble: Trouble) -> None:
 def test_a_ticket_by_another_key_than_the_agreement_s_holder_key(trouble: Trouble, tmp_path: Path) -> None:
     city = trouble.city
     thief = tmp_path / "keys" / "thief.jwk"
-    config.write_key(thief, SigningKey.from_seed(os.urandom(32)))
+    keyfiles.write_key(thief, SigningKey.from_seed(os.urandom(32)))
     profile = city.exchange("analyst").profile
     granted = city.exchange("analyst").create_transfer(trouble.agreement)
     for stolen in (thief, profile.signing_key, city.home.profile("planner").holder_key):
@@ -84,7 +84,7 @@ def test_a_grant_that_the_consumer_wrote_itself(trouble: Trouble) -> None:
     city = trouble.city
     profile = city.exchange("analyst").profile
     assert profile.holder_key is not None
-    holder = config.read_key(profile.holder_key)
+    holder = keyfiles.read_key(profile.holder_key)
     granted = city.exchange("analyst").create_transfer(trouble.agreement)
     assert granted.grant is not None
     paper = msgspec.convert(granted.grant.payload, Grant)

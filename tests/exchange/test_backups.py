@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from contracts import merkle
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import PartyKind
-from exchange import backups, checking, config, evidence, ledger, rechecking, records
+from exchange import backups, checking, config, evidence, keyfiles, ledger, rechecking, records
 from exchange.app import exchange_server
 from exchange.config import ExchangeSettings, GatewaySettings
 from exchange.founding import found
@@ -317,12 +317,12 @@ def test_what_lies_outside_is_named(home: Home, tmp_path: Path) -> None:
 
 def test_the_passphrase_is_private_and_long(tmp_path: Path) -> None:
     folder = tmp_path / "private"
-    config.write_private(folder / "p", SECRET + b"\n")
+    keyfiles.write_private(folder / "p", SECRET + b"\n")
     assert backups.passphrase(folder / "p") == SECRET
     (folder / "p").chmod(0o640)
     with refused(Reason.CONFIG_UNSAFE):
         backups.passphrase(folder / "p")
-    config.write_private(folder / "short", b"secret")
+    keyfiles.write_private(folder / "short", b"secret")
     with refused(Reason.CONFIG_UNSAFE):
         backups.passphrase(folder / "short")
 

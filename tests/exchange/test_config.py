@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from connectors.keys import MasterKey
 from contracts.envelope import SigningKey
 from contracts.errors import Reason, SluicegateError
-from exchange import config
+from exchange import config, keyfiles
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings, Profile, TokenSettings
 from tests.halls import refused
 
@@ -226,24 +226,24 @@ def mode(path: Path) -> int:
 def test_a_key_is_written_for_its_owner_alone(tmp_path: Path) -> None:
     key = SigningKey.from_seed(b"k" * 32)
     path = tmp_path / "new" / "a.jwk"
-    config.write_key(path, key)
+    keyfiles.write_key(path, key)
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
-    assert config.read_key(path).kid == key.kid
+    assert keyfiles.read_key(path).kid == key.kid
 
 
 def test_a_key_is_never_overwritten(private: Path) -> None:
     path = private / "a.jwk"
-    config.write_key(path, SigningKey.from_seed(b"a" * 32))
+    keyfiles.write_key(path, SigningKey.from_seed(b"a" * 32))
     before = path.read_bytes()
     with refused(Reason.ALREADY_EXISTS):
-        config.write_key(path, SigningKey.from_seed(b"b" * 32))
+        keyfiles.write_key(path, SigningKey.from_seed(b"b" * 32))
     assert path.read_bytes() == before
 
 
 def test_a_link_is_not_followed_when_a_key_is_written(private: Path, tmp_path: Path) -> None:
     (private / "a.jwk").symlink_to(tmp_path / "elsewhere")
     with refused(Reason.ALREADY_EXISTS):
-        config.write_key(private / "a.jwk", SigningKey.from_seed(b"a" * 32))
+        keyfiles.write_key(private / "a.jwk", SigningKey.from_seed(b"a" * 32))
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -252,7 +252,7 @@ def test_an_open_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     shared.mkdir()
     shared.chmod(0o755)
     with refused(Reason.CONFIG_UNSAFE):
-        config.write_key(shared / "a.jwk", SigningKey.from_seed(b"a" * 32))
+        keyfiles.write_key(shared / "a.jwk", SigningKey.from_seed(b"a" * 32))
     assert mode(shared) == 0o755
     assert not list(shared.iterdir())
 
@@ -260,10 +260,10 @@ def test_an_open_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o660, 0o644, 0o666, 0o601])
 def test_a_loose_secret_is_refused(private: Path, bits: int) -> None:
     path = private / "a.jwk"
-    config.write_key(path, SigningKey.from_seed(b"a" * 32))
+    keyfiles.write_key(path, SigningKey.from_seed(b"a" * 32))
     path.chmod(bits)
     with pytest.raises(SluicegateError) as caught:
-        config.read_key(path)
+        keyfiles.read_key(path)
     assert caught.value.reason is Reason.CONFIG_UNSAFE
     assert "chmod 600" in caught.value.message
 
@@ -271,10 +271,10 @@ def test_a_loose_secret_is_refused(private: Path, bits: int) -> None:
 @pytest.mark.parametrize("bits", [0o755, 0o710, 0o701, 0o750])
 def test_a_secret_in_a_loose_folder_is_refused(private: Path, bits: int) -> None:
     path = private / "a.jwk"
-    config.write_key(path, SigningKey.from_seed(b"a" * 32))
+    keyfiles.write_key(path, SigningKey.from_seed(b"a" * 32))
     private.chmod(bits)
     with pytest.raises(SluicegateError) as caught:
-        config.read_key(path)
+        keyfiles.read_key(path)
     assert "chmod 700" in caught.value.message
 
 
@@ -283,22 +283,22 @@ def test_what_is_no_key_may_lie_where_others_can_only_look(tmp_path: Path, bits:
     """They can neither read a file of 0600 there nor put another in its place."""
     ordinary = tmp_path / "ordinary"
     ordinary.mkdir(mode=0o700)
-    config.write_private(path := ordinary / "passphrase", b"correct horse")
+    keyfiles.write_private(path := ordinary / "passphrase", b"correct horse")
     ordinary.chmod(bits)
-    config.check_private(path, folder_shared=True)
+    keyfiles.check_private(path, folder_shared=True)
     path.chmod(0o640)
     with refused(Reason.CONFIG_UNSAFE):
-        config.check_private(path, folder_shared=True)
+        keyfiles.check_private(path, folder_shared=True)
 
 
 @pytest.mark.parametrize("bits", [0o775, 0o757, 0o720, 0o702, 0o1777])
 def test_nothing_secret_lies_where_others_can_put_another(tmp_path: Path, bits: int) -> None:
     writable = tmp_path / "writable"
     writable.mkdir(mode=0o700)
-    config.write_private(writable / "passphrase", b"correct horse")
+    keyfiles.write_private(writable / "passphrase", b"correct horse")
     writable.chmod(bits)
     with pytest.raises(SluicegateError, match=r"CONFIG_UNSAFE: .*chmod go-w"):
-        config.check_private(writable / "passphrase", folder_shared=True)
+        keyfiles.check_private(writable / "passphrase", folder_shared=True)
 
 
 def test_what_is_no_regular_file_is_refused(private: Path) -> None:
@@ -306,9 +306,9 @@ def test_what_is_no_regular_file_is_refused(private: Path) -> None:
     os.mkfifo(private / "pipe", 0o600)
     for name in ("folder", "pipe"):
         with refused(Reason.CONFIG_UNSAFE):
-            config.check_private(private / name)
+            keyfiles.check_private(private / name)
     with refused(Reason.CONFIG_INVALID):
-        config.check_private(private / "missing")
+        keyfiles.check_private(private / "missing")
 
 
 @pytest.mark.parametrize(
@@ -325,21 +325,21 @@ def test_what_is_no_regular_file_is_refused(private: Path) -> None:
     ],
 )
 def test_what_is_no_private_key_is_not_quoted(private: Path, raw: bytes) -> None:
-    config.write_private(private / "a.jwk", raw)
+    keyfiles.write_private(private / "a.jwk", raw)
     with pytest.raises(SluicegateError) as caught:
-        config.read_key(private / "a.jwk")
+        keyfiles.read_key(private / "a.jwk")
     assert caught.value.reason is Reason.CONFIG_INVALID
     assert "does not hold an Ed25519 private key" in caught.value.message
 
 
 def test_a_private_file_is_replaced_whole(private: Path) -> None:
     path = private / "paper.json"
-    config.write_private_file(path, b"one")
-    config.write_private_file(path, b"two")
+    keyfiles.write_private_file(path, b"one")
+    keyfiles.write_private_file(path, b"two")
     assert (path.read_bytes(), mode(path)) == (b"two", 0o600)
     assert [each.name for each in private.iterdir()] == ["paper.json"]
     with refused(Reason.SINK_FAILED):
-        config.write_private_file(private / "missing" / "paper.json", b"one")
+        keyfiles.write_private_file(private / "missing" / "paper.json", b"one")
 
 
 def test_what_is_loopback() -> None:

@@ -16,7 +16,7 @@ import pytest
 from connectors import tls
 from contracts.envelope import SigningKey
 from contracts.errors import Reason, SluicegateError
-from exchange import config, identity
+from exchange import config, identity, keyfiles
 from exchange.config import TokenSettings
 from exchange.connection import Connection, TokenSource
 from tests.halls import refused
@@ -110,7 +110,7 @@ def token(clock: Clock, lifetime: int = 600, subject: str = "a@p.example") -> st
 
 def saved(folder: Path, text: str | bytes, name: str = "token") -> Path:
     path = folder / "private" / name
-    config.write_private(path, text if isinstance(text, bytes) else text.encode())
+    keyfiles.write_private(path, text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_a_token_is_not_sent_and_not_quoted(tmp_path: Path, text:
 
 
 def test_a_token_is_used_until_a_minute_before_its_end(tmp_path: Path) -> None:
-    config.write_key(tmp_path / "keys" / "issuer.jwk", KEY)
+    keyfiles.write_key(tmp_path / "keys" / "issuer.jwk", KEY)
     clock = Clock()
     settings = TokenSettings(issuer=ISSUER, issuer_key=tmp_path / "keys" / "issuer.jwk")
     source = TokenSource(settings, "a@p.example", clock)

@@ -12,7 +12,7 @@ import pytest
 from contracts.envelope import Envelope, Kind, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import KeyStatement, PartyKind, Use, load_trust, read
-from exchange import checking, config, rechecking, records
+from exchange import checking, config, keyfiles, rechecking, records
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings
 from exchange.founding import Ports, bind, found
 from exchange.home import EXAMPLE_CITY, Founder, Home
@@ -87,7 +87,7 @@ def test_profiles_find_their_files(city: Home) -> None:
         assert profile.trust == city.trust
         for path in (profile.signing_key, profile.holder_key, profile.token.issuer_key):
             if path is not None:
-                config.read_key(path)
+                keyfiles.read_key(path)
     assert city.profile("planner").holder_key is not None
     assert city.profile("steward").holder_key is None
     assert city.profile("auditor").signing_key is None, "who signs nothing has no key to lose"
@@ -159,9 +159,9 @@ def test_a_person_of_two_uses_has_two_keys(tmp_path: Path) -> None:
     with store.read() as tx:
         uses = {key.kid: key.use for key in tx.page(records.Key, where={"party": "water"})}
     store.close()
-    assert uses[config.read_key(profile.signing_key).kid] == Use.APPROVER
-    assert uses[config.read_key(profile.requester_key).kid] == Use.REQUESTER
-    assert config.read_key(profile.holder_key).kid not in uses
+    assert uses[keyfiles.read_key(profile.signing_key).kid] == Use.APPROVER
+    assert uses[keyfiles.read_key(profile.requester_key).kid] == Use.REQUESTER
+    assert keyfiles.read_key(profile.holder_key).kid not in uses
 
 
 def test_profiles_of_the_same_name_are_told_apart(tmp_path: Path) -> None:

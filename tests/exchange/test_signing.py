@@ -14,7 +14,7 @@ from contracts.agreement import Request as RequestPaper
 from contracts.envelope import Envelope, Kind, sign, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import dump_trust
-from exchange import config, signing, views
+from exchange import keyfiles, signing, views
 from exchange.config import Profile
 from tests import papers as made
 from tests.halls import refused
@@ -32,7 +32,7 @@ def profiles(papers: made.Papers, tmp_path: Path) -> dict[str, Profile]:
     """The company's analyst and the department's steward, with their keys in files."""
     (tmp_path / "trust.yaml").write_bytes(dump_trust(papers.cast.trust))
     for name in (STEWARD, ANALYST, f"holder:{COMPANY}"):
-        config.write_key(tmp_path / "keys" / f"{name}.jwk", key(name))
+        keyfiles.write_key(tmp_path / "keys" / f"{name}.jwk", key(name))
 
     def profile(party: str, subject: str, **more: Path) -> Profile:
         return Profile(
@@ -142,7 +142,7 @@ def test_a_request_names_its_requester_and_the_holder_key(profiles: dict[str, Pr
 
 
 def test_who_has_two_keys_signs_with_the_one_for_it(profiles: dict[str, Profile], tmp_path: Path) -> None:
-    config.write_key(tmp_path / "keys" / "requester.jwk", key("requester"))
+    keyfiles.write_key(tmp_path / "keys" / "requester.jwk", key("requester"))
     both = replace(profiles["analyst"], requester_key=tmp_path / "keys" / "requester.jwk")
     dataset = views.Dataset(
         name=f"parties/{PROVIDER}/datasets/hospital-visits",

@@ -15,7 +15,7 @@ from contracts.canonical import digest_bytes
 from contracts.envelope import Envelope, Kind, sign, verify
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import KeyStatement, dump_trust
-from exchange import config, stopping, views
+from exchange import keyfiles, stopping, views
 from exchange.client import Exchange
 from exchange.config import Profile
 from exchange.stopping import Told
@@ -60,7 +60,7 @@ class Shown:
 def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shown:
     monkeypatch.setattr("exchange.signing.time.time", lambda: NOW + 60)
     (tmp_path / "trust.yaml").write_bytes(dump_trust(PAPERS.cast.trust))
-    config.write_key(tmp_path / "steward.jwk", key(STEWARD))
+    keyfiles.write_key(tmp_path / "steward.jwk", key(STEWARD))
     return Shown(
         Profile(
             party=PROVIDER,

@@ -34,7 +34,7 @@ from contracts.envelope import Envelope, SigningKey
 from contracts.errors import Reason, SluicegateError
 from contracts.instants import rfc3339
 from contracts.trust import PartyKind
-from exchange import config
+from exchange import config, keyfiles
 from exchange.app import RunningGateway, exchange_server
 from exchange.config import DatasetSettings, ExchangeSettings, GatewaySettings
 from exchange.connection import Connection, TokenSource
@@ -104,7 +104,7 @@ def hall() -> Hall:
     made.tokens = {name: TokenSource(home.profile(name).token, home.profile(name).subject) for name in CALLERS[:3]}
     made.tokens[GATEWAY] = TokenSource(gate.token, gate.subject)
     for file in home.root.rglob("*.jwk"):
-        key = config.read_key(file)
+        key = keyfiles.read_key(file)
         made.keys[key.kid] = key
     with _recorded(made):
         _a_day(made)

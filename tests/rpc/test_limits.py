@@ -34,7 +34,7 @@ def test_a_contract_that_is_too_large_is_refused(served: Served) -> None:
     """Small enough for the wire, too large for a contract."""
     from contracts.agreement import ContractStatement
     from contracts.envelope import Kind, sign
-    from exchange.config import read_key
+    from exchange.keyfiles import read_key
 
     key = read_key(served.home.profile("steward").signing_key)
     digest = f"sha256:{'0' * 64}"

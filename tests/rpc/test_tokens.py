@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from contracts.envelope import SigningKey
 from contracts.errors import Reason
-from exchange import config
+from exchange import keyfiles
 from exchange.v1 import ledger_pb2, ledger_pb2_grpc, party_pb2, party_pb2_grpc
 from tests.rpc.served import Served, refused_call
 
@@ -23,7 +23,7 @@ ISSUER = "https://issuer.health-bureau.example"
 
 
 def issuer_key(served: Served, party: str = "health-bureau") -> SigningKey:
-    return config.read_key(served.home.party(party) / "issuer.jwk")
+    return keyfiles.read_key(served.home.party(party) / "issuer.jwk")
 
 
 def claims(**changes: object) -> dict[str, object]:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from contracts import merkle
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
-from exchange import config, evidence
+from exchange import config, evidence, keyfiles
 from exchange.config import GatewaySettings
 from exchange.connection import Connection, TokenSource
 from exchange.control_plane import GrpcControlPlane
@@ -194,7 +194,7 @@ def test_the_gateway_gets_proofs_and_countersigns(served: Served) -> None:
     merkle.verify_consistency(sizes[0].tree_size, sizes[1].tree_size, sizes[0].root_bytes, sizes[1].root_bytes, path)
     from contracts.envelope import Kind, countersign
 
-    signed = countersign(Kind.CHECKPOINT, head, config.read_key(settings.signing_key))
+    signed = countersign(Kind.CHECKPOINT, head, keyfiles.read_key(settings.signing_key))
     plane.countersign(signed)
     plane.countersign(signed)  # a repeat is the same call
     assert len(served.client("dpo").checkpoint().signatures) == 2
