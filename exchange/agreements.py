@@ -1,4 +1,4 @@
-"""Agreements: drafted from approved requests, signed by both sides, suspended, resumed, ended.
+"""Agreements: drafted from approved requests, signed by both sides. `exchange.suspending` stops them.
 
     PENDING -> ACTIVE <-> SUSPENDED,  and each of them -> TERMINATED or EXPIRED
 
@@ -20,16 +20,15 @@ from contracts import instants, lifecycle, model
 from contracts.agreement import AgreementBundle, VerifiedAgreement
 from contracts.envelope import Envelope, Kind
 from contracts.errors import Reason, SluicegateError
-from contracts.trust import Keys, PartyKind, Use
+from contracts.trust import Keys, Use
 from exchange import access, ledger, paging, papers, records
 from exchange.hall import Hall
 from exchange.identity import Principal
 from exchange.memo import Memo
 from exchange.paging import Page
 from exchange.records import Agreement, Call
-from exchange.store import Tx, match_etag
+from exchange.store import Tx
 
-MEDIATED_AT_MOST = 30 * 24 * 3600  # seconds that mediators may stop an agreement for, all their suspensions together
 STOPPED_SINCE = 24 * 3600  # seconds after its end that a gateway is still told of an agreement
 
 # What is stored for each state that somebody may list: the clock may have moved it since.
@@ -40,7 +39,8 @@ _STORED = {
     "TERMINATED": ("TERMINATED",),
     "EXPIRED": ("EXPIRED", "PENDING", "ACTIVE", "SUSPENDED"),
 }
-_AT_LARGE: Mapping[str, Any] = {"state_reason": "", "suspended_by": "", "suspended_until": None}
+# What a record has of a suspension while there is none.
+AT_LARGE: Mapping[str, Any] = {"state_reason": "", "suspended_by": "", "suspended_until": None}
 
 _verified: Memo[VerifiedAgreement] = Memo()
 
@@ -50,9 +50,9 @@ def as_of(record: Agreement, now: int) -> Agreement:
     if record.state in ("TERMINATED", "EXPIRED"):
         return record
     if now >= record.not_after:
-        return replace(record, state="EXPIRED", live_key=None, **_AT_LARGE)
+        return replace(record, state="EXPIRED", live_key=None, **AT_LARGE)
     if record.state == "SUSPENDED" and record.suspended_until is not None and now >= record.suspended_until:
-        return replace(record, state="ACTIVE", **_AT_LARGE)
+        return replace(record, state="ACTIVE", **AT_LARGE)
     return record
 
 
@@ -211,95 +211,6 @@ def sign(hall: Hall, principal: Principal, call: Call | None, name: str, stateme
         return changed
 
 
-def suspend(
-    hall: Hall, principal: Principal, call: Call | None, name: str, *, reason: str, until: int, etag: str = ""
-) -> Agreement:
-    """Stop an active agreement until an instant (epoch seconds), when it goes on by itself.
-
-    For approvers of the provider, and for the coordination party's mediators. These have 30 days in
-    the agreement's whole life: otherwise one suspension after the other would end it.
-
-    Raises INVALID_ARGUMENT, ROLE_MISSING, STATE_WRONG, ETAG_MISMATCH.
-    """
-    access.require(principal, *access.APPROVERS, access.MEDIATOR)
-    why = access.reason(reason)
-    with hall.store.transaction() as tx:
-        if (done := tx.replay(call)) is not None:
-            return as_of(access.find(tx, Agreement, done, principal), hall.clock())
-        record, current, now = _open(tx, hall, principal, name, etag)
-        side = _stopping_side(principal, record)
-        state = lifecycle.move("agreement", current.state, "suspend")
-        _same_side(current, side)
-        instants.demand_future(until, now, "until")
-        mediated = current.mediated if side == record.provider else _mediated(current, until, now)
-        changed = replace(
-            current,
-            state=state,
-            state_reason=why,
-            suspended_by=side,
-            suspended_until=until,
-            mediated=mediated,
-            updated=now,
-        )
-        changed = tx.replace(changed, expected_version=record.version)
-        detail = {"reason": why, "until": instants.rfc3339(until), "by": side}
-        note(tx, hall, "agreement.suspended", changed, principal.name, detail)
-        tx.remember(call, name)
-        return changed
-
-
-def resume(hall: Hall, principal: Principal, call: Call | None, name: str, *, reason: str, etag: str = "") -> Agreement:
-    """End a suspension before its time. Only the side that suspended.
-
-    Raises ROLE_MISSING, STATE_WRONG, ETAG_MISMATCH.
-    """
-    access.require(principal, *access.APPROVERS, access.MEDIATOR)
-    why = access.reason(reason)
-    with hall.store.transaction() as tx:
-        if (done := tx.replay(call)) is not None:
-            return as_of(access.find(tx, Agreement, done, principal), hall.clock())
-        record, current, now = _open(tx, hall, principal, name, etag)
-        side = _stopping_side(principal, record)
-        state = lifecycle.move("agreement", current.state, "resume")
-        _same_side(current, side)
-        mediated = current.mediated if side == record.provider else current.mediated - _unused(current, now)
-        changed = replace(current, state=state, mediated=mediated, updated=now, **_AT_LARGE)
-        changed = tx.replace(changed, expected_version=record.version)
-        note(tx, hall, "agreement.resumed", changed, principal.name, {"reason": why, "by": side})
-        tx.remember(call, name)
-        return changed
-
-
-def terminate(
-    hall: Hall, principal: Principal, call: Call | None, name: str, *, reason: str, etag: str = ""
-) -> Agreement:
-    """End an agreement for good. For approvers of the provider and requesters of the consumer.
-
-    Raises ROLE_MISSING, STATE_WRONG, ETAG_MISMATCH.
-    """
-    access.require(principal, access.REQUESTER, *access.APPROVERS)
-    why = access.reason(reason)
-    with hall.store.transaction() as tx:
-        if (done := tx.replay(call)) is not None:
-            return as_of(access.find(tx, Agreement, done, principal), hall.clock())
-        record, current, now = _open(tx, hall, principal, name, etag)
-        _require_side(principal, record, "terminate it")
-        state = lifecycle.move("agreement", current.state, "terminate")
-        changed = replace(
-            current,
-            state=state,
-            state_reason=why,
-            suspended_by="",
-            suspended_until=None,
-            live_key=None,
-            updated=now,
-        )
-        changed = tx.replace(changed, expected_version=record.version)
-        note(tx, hall, "agreement.terminated", changed, principal.name, {"reason": why, "by": principal.party})
-        tx.remember(call, name)
-        return changed
-
-
 def bundle(hall: Hall, principal: Principal, name: str) -> AgreementBundle:
     """Every signed document behind an agreement, for verification offline. Raises NOT_FOUND."""
     with hall.store.read() as tx:
@@ -344,14 +255,6 @@ def may_watch(principal: Principal, gateway: str) -> None:
 # --- inside
 
 
-def _open(tx: Tx, hall: Hall, principal: Principal, name: str, etag: str) -> tuple[Agreement, Agreement, int]:
-    """The stored record, the same as of now, and now. Raises NOT_FOUND, ETAG_MISMATCH."""
-    record = access.find(tx, Agreement, name, principal)
-    match_etag(record, etag, required=False)
-    now = hall.clock()
-    return record, as_of(record, now), now
-
-
 def note(tx: Tx, hall: Hall, event: str, record: Agreement, actor: str, detail: Mapping[str, object]) -> None:
     """The ledger's entry of what became of an agreement."""
     parties = (record.provider, record.consumer)
@@ -360,7 +263,7 @@ def note(tx: Tx, hall: Hall, event: str, record: Agreement, actor: str, detail: 
 
 def _turn(tx: Tx, record: Agreement, principal: Principal) -> Use:
     """The use of the key that the caller signs with, if it is the caller's turn."""
-    _require_side(principal, record, "sign it")
+    require_side(principal, record, "sign it")
     if principal.party not in record.unsigned_parties:
         raise SluicegateError(Reason.STATE_WRONG, f"{principal.party} has signed {record.name} already")
     if principal.party != record.unsigned_parties[0]:
@@ -380,38 +283,14 @@ def _turn(tx: Tx, record: Agreement, principal: Principal) -> Use:
     return Use.APPROVER
 
 
-def _require_side(principal: Principal, record: Agreement, what: str) -> None:
+def require_side(principal: Principal, record: Agreement, what: str) -> None:
+    """Raises ROLE_MISSING for all but approvers of the provider and requesters of the consumer."""
     if principal.party == record.provider:
         access.require(principal, *access.APPROVERS)
     elif principal.party == record.consumer:
         access.require(principal, access.REQUESTER)
     else:
         raise SluicegateError(Reason.ROLE_MISSING, f"only {record.provider} and {record.consumer} may {what}")
-
-
-def _stopping_side(principal: Principal, record: Agreement) -> str:
-    """The party in whose name the caller may suspend and resume."""
-    if principal.party == record.provider:
-        access.require(principal, *access.APPROVERS)
-    elif principal.kind is PartyKind.COORDINATION:
-        access.require(principal, access.MEDIATOR)
-    else:
-        raise SluicegateError(
-            Reason.ROLE_MISSING,
-            f"only an approver of {record.provider} or a mediator may suspend or resume it; you may terminate it",
-        )
-    return principal.party
-
-
-def _same_side(record: Agreement, side: str) -> None:
-    """A running suspension is changed only by the side that made it: otherwise one could take over
-    the other's, to end it."""
-    if record.suspended_by not in ("", side):
-        raise SluicegateError(
-            Reason.ROLE_MISSING,
-            f"{record.name} was suspended by {record.suspended_by}: only they may change or end that before "
-            f"{instants.rfc3339(record.suspended_until or record.not_after)}",
-        )
 
 
 def _added(stored: Envelope, offered: Envelope) -> tuple[str, ...]:
@@ -422,26 +301,6 @@ def _added(stored: Envelope, offered: Envelope) -> tuple[str, ...]:
             "what was signed is not the agreement as drafted: read it again, then sign those bytes",
         )
     return tuple(token for token in offered.signatures if token not in stored.signatures)
-
-
-def _mediated(record: Agreement, until: int, now: int) -> int:
-    """The seconds that mediators used up once this suspension is over. Raises INVALID_ARGUMENT past
-    their allowance."""
-    used = record.mediated - _unused(record, now)
-    if used + until - now > MEDIATED_AT_MOST:
-        latest = now + MEDIATED_AT_MOST - used
-        left = f"until {instants.rfc3339(latest)} at the latest" if latest > now else "and that is used up"
-        raise SluicegateError(
-            Reason.INVALID_ARGUMENT,
-            f"mediators stop an agreement for at most P30D, all their suspensions together: {left}; only its "
-            "parties may stop it for longer",
-        )
-    return used + until - now
-
-
-def _unused(record: Agreement, now: int) -> int:
-    """Seconds of the running suspension that are still to come; 0 when none runs."""
-    return 0 if record.suspended_until is None else max(0, record.suspended_until - now)
 
 
 def _papers(tx: Tx, record: Agreement) -> AgreementBundle:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 
 from contracts.errors import Reason, SluicegateError
-from exchange import agreements, ledger, reports
+from exchange import agreements, ledger, reports, suspending
 from exchange.hall import Hall
 from exchange.rpc import convert
 from exchange.rpc.calls import replayable, signed
@@ -55,7 +55,7 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
     def SuspendAgreement(self, request: pb.SuspendAgreementRequest, context: grpc.ServicerContext) -> pb.Agreement:
         """Stop transfers until a time."""
         return convert.agreement(
-            agreements.suspend(
+            suspending.suspend(
                 self._hall,
                 caller(),
                 replayable("SuspendAgreement", request),
@@ -70,14 +70,14 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
         """End a suspension early."""
         call = replayable("ResumeAgreement", request)
         return convert.agreement(
-            agreements.resume(self._hall, caller(), call, request.name, reason=request.reason, etag=request.etag)
+            suspending.resume(self._hall, caller(), call, request.name, reason=request.reason, etag=request.etag)
         )
 
     def TerminateAgreement(self, request: pb.TerminateAgreementRequest, context: grpc.ServicerContext) -> pb.Agreement:
         """End it for good."""
         call = replayable("TerminateAgreement", request)
         return convert.agreement(
-            agreements.terminate(self._hall, caller(), call, request.name, reason=request.reason, etag=request.etag)
+            suspending.terminate(self._hall, caller(), call, request.name, reason=request.reason, etag=request.etag)
         )
 
     def ReportKeyDestruction(

@@ -17,7 +17,7 @@ from contracts.agreement import verify_bundle, verify_draft
 from contracts.envelope import Envelope, Kind, sign
 from contracts.errors import Reason, SluicegateError
 from contracts.trust import Use
-from exchange import agreements, records
+from exchange import agreements, records, suspending
 from tests.exchange.town import GATEWAY_NAME, Town
 from tests.papers import COMPANY, PROVIDER, STEWARD, key
 
@@ -208,9 +208,9 @@ def test_what_one_may_not_see_cannot_be_changed(town: Town, verb: str) -> None:
 def test_a_mediator_is_one_of_the_coordination_party(town: Town) -> None:
     name = town.agreement()
     impostor = replace(town.principal("visitor"), roles=("mediator",))
-    refused(Reason.ROLE_MISSING, agreements.suspend, town.hall, impostor, None, name, reason="x", until=town.now + 60)
+    refused(Reason.ROLE_MISSING, suspending.suspend, town.hall, impostor, None, name, reason="x", until=town.now + 60)
     provider = replace(town.principal("clerk"), roles=("mediator",))
-    refused(Reason.ROLE_MISSING, agreements.suspend, town.hall, provider, None, name, reason="x", until=town.now + 60)
+    refused(Reason.ROLE_MISSING, suspending.suspend, town.hall, provider, None, name, reason="x", until=town.now + 60)
 
 
 def test_the_end_of_a_suspension_lies_ahead(town: Town) -> None:

@@ -30,7 +30,7 @@ from contracts.instants import rfc3339
 from contracts.policy.embedded import EmbeddedEngine
 from contracts.receipt import Receipt
 from contracts.trust import PartyKind, TrustedParty, TrustFile, Use
-from exchange import agreements, ledger, records, requests, transfers
+from exchange import agreements, ledger, records, requests, suspending, transfers
 from exchange.hall import Hall
 from exchange.identity import Principal
 from exchange.records import Call
@@ -352,17 +352,17 @@ class Town:
         until = self.now + seconds
         call = self.call(actor, "SuspendAgreement", agreement, until, reason)
         who = self.principal(actor)
-        return agreements.suspend(self.hall, who, call, agreement, reason=reason, until=until, etag=etag)
+        return suspending.suspend(self.hall, who, call, agreement, reason=reason, until=until, etag=etag)
 
     def resume(self, actor: str, agreement: str, *, reason: str = "cleared", etag: str = "") -> records.Agreement:
         """Let it go on."""
         call = self.call(actor, "ResumeAgreement", agreement, reason)
-        return agreements.resume(self.hall, self.principal(actor), call, agreement, reason=reason, etag=etag)
+        return suspending.resume(self.hall, self.principal(actor), call, agreement, reason=reason, etag=etag)
 
     def terminate(self, actor: str, agreement: str, *, reason: str = "done", etag: str = "") -> records.Agreement:
         """End it."""
         call = self.call(actor, "TerminateAgreement", agreement, reason)
-        return agreements.terminate(self.hall, self.principal(actor), call, agreement, reason=reason, etag=etag)
+        return suspending.terminate(self.hall, self.principal(actor), call, agreement, reason=reason, etag=etag)
 
     def pull(
         self, actor: str, agreement: str, *, resume: str = "", parts: tuple[int, ...] = (), request_id: str = ""
