@@ -153,7 +153,7 @@ def test_replays_change_nothing(town: Town, verb: str) -> None:
     name = town.agreement()
     if verb == "resume":
         town.suspend("steward", name)
-    act: Callable[..., records.Agreement] = getattr(agreements, verb)
+    act: Callable[..., records.Agreement] = getattr(suspending, verb)
     call = town.call("steward", verb, name)
     arguments: dict[str, Any] = {"reason": "because"} | ({"until": town.now + 60} if verb == "suspend" else {})
     first = act(town.hall, town.principal("steward"), call, name, **arguments)
