@@ -178,7 +178,7 @@ class Gateway:
             changed=self._wake.set,
         )
         self._audit = Audit(state, control_plane, trust, lambda: self._watch.head, within=settings.max_silence)
-        self._outbox = Outbox(state, control_plane, self._audit, self._stop)
+        self._outbox = Outbox(state, control_plane, self._audit)
         self._streams = Streams(
             slots=settings.slots,
             slots_per_party=settings.slots_per_party,
@@ -216,10 +216,6 @@ class Gateway:
     def _cut_peer(self, peer: str) -> bool:
         # Looked up at each call: the Flight server sets `cut` once it knows its port.
         return self.cut(peer)
-
-    def _stop(self, transfer: str, error: SluicegateError) -> None:
-        # Likewise: the outbox is there before what it stops.
-        self._serving.stop(transfer, error)
 
     def start(self) -> None:
         """Settle what an earlier run left open, then listen, watch and deliver."""
@@ -344,10 +340,8 @@ class Gateway:
 
     def _opened(self, raw: bytes, transfer: OpenTransfer) -> Opened:
         self._outbox.deliver(transfer.grant.transfer)
-        self._readiness.demand_reported(transfer.grant.transfer)
         self._readiness.demand_live(transfer.verified)
-        if transfer.closing is not None:
-            raise transfer.closing
+        self._readiness.demand_reported(transfer.grant.transfer)
         return Opened(
             Envelope.from_bytes(raw), transfer.standing.release, transfer.intent, tuple(sorted(transfer.parts))
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
 
 from connectors.gateway.audit import Audit
 from connectors.gateway.control_plane import ControlPlane
@@ -38,15 +37,8 @@ class Outbox:
     """Delivers what `GatewayState` keeps, oldest first, on a thread of its own and on request; then asks
     whether the exchange's ledger has it (`Audit.look`)."""
 
-    def __init__(
-        self,
-        state: GatewayState,
-        control_plane: ControlPlane,
-        audit: Audit,
-        stopped: Callable[[str, SluicegateError], None],
-    ) -> None:
-        """`stopped` hears of each transfer whose agreement is not live any more, as the answer to its intent."""
-        self._state, self._control_plane, self._audit, self._stopped = state, control_plane, audit, stopped
+    def __init__(self, state: GatewayState, control_plane: ControlPlane, audit: Audit) -> None:
+        self._state, self._control_plane, self._audit = state, control_plane, audit
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._sending = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -93,7 +85,9 @@ class Outbox:
         try:
             mark = self._told(report)
         except SluicegateError as error:
-            if error.reason in REJECTIONS:
+            if report.kind == "intent" and error.reason is Reason.AGREEMENT_NOT_LIVE:
+                self._state.delivered(report, Envelope.from_bytes(report.body).digest, stopped=True)
+            elif error.reason in REJECTIONS:
                 self._state.rejected(report, error.reason)
                 log.error(
                     "the exchange rejected a %s: transfer=%s reason=%s", report.kind, report.transfer, error.reason
@@ -111,12 +105,7 @@ class Outbox:
             return str(body["reason"])
         paper = Envelope.from_bytes(report.body)
         if report.kind == "intent":
-            try:
-                self._control_plane.report_intent(report.transfer, paper)
-            except SluicegateError as error:
-                if error.reason is not Reason.AGREEMENT_NOT_LIVE:
-                    raise
-                self._stopped(report.transfer, error)
+            self._control_plane.report_intent(report.transfer, paper)
         elif report.kind == "destruction":
             self._control_plane.report_destruction(report.transfer, paper)
         elif report.kind == "revealed":

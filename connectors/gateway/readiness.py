@@ -60,7 +60,7 @@ class Readiness:
             raise SluicegateError(Reason.GRANT_USED, "the transfer of this grant has ended")
 
     def demand_reported(self, transfer: str) -> None:
-        """Raises UNAVAILABLE while the exchange has not been told of the transfer's intent."""
+        """Raises UNAVAILABLE while the exchange has not taken the transfer's intent and let it go on."""
         stored = self._state.transfer(transfer)
         if stored is None or not stored.intent_reported:
-            raise SluicegateError(Reason.UNAVAILABLE, "the exchange has not been told of this transfer yet")
+            raise SluicegateError(Reason.UNAVAILABLE, "the exchange has not let this transfer go on yet")

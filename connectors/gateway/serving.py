@@ -92,7 +92,7 @@ class Serving:
         with self._lock:
             names = list(self._open)
         for name in names:
-            self.stop(name, SluicegateError(Reason.TRANSFER_STOPPED, "the gateway stops"))
+            self._stop(name, SluicegateError(Reason.TRANSFER_STOPPED, "the gateway stops"))
         self._streams.drain(None, seconds)
         for name in names:
             self._end(name)
@@ -174,7 +174,7 @@ class Serving:
         if stored.refusal is not None:
             raise SluicegateError(Reason.STATE_WRONG, "the transfer was refused: it has no receipt")
         if stored.receipt is None:
-            self.stop(grant.transfer, SluicegateError(Reason.TRANSFER_STOPPED, "its holder ended the transfer"))
+            self._stop(grant.transfer, SluicegateError(Reason.TRANSFER_STOPPED, "its holder ended the transfer"))
             self._streams.drain(grant.transfer, wait)
             receipt = self._finish(stored)
         else:
@@ -190,7 +190,7 @@ class Serving:
         now, fault = self._clock(), self._readiness.fault()
         for stream in self._streams.running():
             if fault is not None:
-                self.stop(stream.key.transfer, SluicegateError(Reason.TRANSFER_STOPPED, fault.message))
+                self._stop(stream.key.transfer, SluicegateError(Reason.TRANSFER_STOPPED, fault.message))
         with self._lock:
             transfers = list(self._open.values())
         for transfer in transfers:
@@ -200,7 +200,7 @@ class Serving:
                 log.error("not ended: transfer=%s reason=%s", transfer.grant.transfer, error.reason)
         for stream in self._streams.watch(self._stall_after):
             log.warning("cut: transfer=%s part=%d", stream.key.transfer, stream.key.part)
-            self.stop(stream.key.transfer, stream.order or SluicegateError(Reason.TRANSFER_STOPPED, "stalled"))
+            self._stop(stream.key.transfer, stream.order or SluicegateError(Reason.TRANSFER_STOPPED, "stalled"))
         self._shelf.sweep()
 
     def _look_at(self, transfer: OpenTransfer, now: int) -> None:
@@ -209,12 +209,12 @@ class Serving:
         try:
             self._readiness.demand_live(transfer.verified)
         except SluicegateError as error:
-            self.stop(name, SluicegateError(Reason.TRANSFER_STOPPED, error.message))
+            self._stop(name, SluicegateError(Reason.TRANSFER_STOPPED, error.message))
         idle = not self._streams.running(name)
         if idle and (transfer.closing is not None or now >= epoch(transfer.grant.expires)):
             self._end(name)
 
-    def stop(self, name: str, error: SluicegateError) -> None:
+    def _stop(self, name: str, error: SluicegateError) -> None:
         """Serve nothing more under it, stop what runs; the watchdog ends it once it is idle."""
         with self._lock:
             transfer = self._open.get(name)

@@ -267,13 +267,14 @@ class GatewayState(Released):
         )
         return [Report(*row) for row in rows]
 
-    def delivered(self, report: Report, mark: str) -> None:
-        """The exchange has it: keep no more than the mark by which its ledger must name it."""
+    def delivered(self, report: Report, mark: str, *, stopped: bool = False) -> None:
+        """The exchange has it: keep no more than the mark by which its ledger must name it. `stopped`: it has an
+        intent, and answered that nothing may be served under it."""
         with self._write() as db:
             db.execute("DELETE FROM outbox WHERE id = ?", (report.id,))
             row = (report.id, report.transfer, report.kind, mark, self._clock())
             db.execute("INSERT OR IGNORE INTO unproved VALUES (?, ?, ?, ?, ?)", row)
-            if report.kind == "intent":
+            if report.kind == "intent" and not stopped:
                 db.execute("UPDATE transfers SET intent_reported = 1 WHERE transfer = ?", (report.transfer,))
             elif report.kind == "revealed":
                 db.execute("UPDATE reveals SET told = 1 WHERE stated = ?", (mark,))

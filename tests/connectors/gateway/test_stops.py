@@ -104,20 +104,20 @@ def test_the_exchanges_stop_list_ends_a_running_stream(wide: Gate) -> None:
 
 def test_the_exchanges_answer_to_an_intent_stops_before_the_first_row(gate: Gate) -> None:
     """It need not wait for a heartbeat; nor does it matter that the next one was written before the stop."""
-    ended = SluicegateError(Reason.AGREEMENT_NOT_LIVE, "it is TERMINATED")
-    gate.exchange.answers["report_intent"] = ended
+    gate.exchange.answers["report_intent"] = SluicegateError(Reason.AGREEMENT_NOT_LIVE, "it is TERMINATED")
     ticket, client = gate.ticket(), gate.client()
     assert refused(lambda: info_of(client, ticket)) == "AGREEMENT_NOT_LIVE"
     gate.hear()
-    transfer = receipts.claimed_grant(ticket).transfer
     asked = json.dumps({"ticket": json.loads(ticket), "part": 0}).encode()
-    assert refused(lambda: client.do_get(fl.Ticket(asked)).read_all()) in ("GRANT_USED", "AGREEMENT_NOT_LIVE")
-    receipt = settled(gate, ticket)
-    assert (receipt.complete, receipt.parts_sent, receipt.parts_begun) == (False, (), ())
+    assert refused(lambda: client.do_get(fl.Ticket(asked)).read_all()) == "UNAVAILABLE"
+    assert refused(lambda: info_of(client, ticket)) == "UNAVAILABLE"
     assert gate.exchange.calls.count("report_intent") == 1  # the exchange has kept it
-    assert refused(lambda: info_of(client, ticket)) == "GRANT_USED"
-    assert gate.gateway.health()["outbox"] == 0
-    assert transfer not in gate.exchange.refusals
+    receipt = Envelope.from_bytes(act(client, "receipt", ticket))
+    attested = receipts.verify_receipt(receipt, gate.papers.verified, at=gate.clock())
+    assert (attested.complete, attested.parts_sent, attested.parts_begun) == (False, (), ())
+    assert gate.exchange.receipts == {attested.transfer: receipt}
+    health = gate.gateway.health()
+    assert (health["outbox"], health["rejected"]) == (0, 0)
     # What is lifted is served again, under a new grant.
     del gate.exchange.answers["report_intent"]
     assert info_of(client, gate.ticket()).endpoints
