@@ -58,28 +58,33 @@ def report_intent(hall: Hall, principal: Principal, call: Call | None, name: str
     """
     access.require(principal, access.GATEWAY)
     paper = papers.read(Intent, intent)
+    answer, agreement = _announced(hall, principal, call, name, intent, paper)
+    agreements.demand_live(agreement, hall.clock())
+    return answer
+
+
+def _announced(
+    hall: Hall, principal: Principal, call: Call | None, name: str, intent: Envelope, paper: Intent
+) -> tuple[Transfer, Agreement]:
+    """The transfer with its intent, kept now or before; and its agreement, live or not."""
     with hall.store.transaction() as tx:
         record = _served_by(tx, Transfer, name, principal)
         agreement = agreement_of(tx, record)
-        outcome: Transfer | SluicegateError | None
         if (done := tx.replay(call)) is not None:
-            outcome = find(tx, hall, principal, done)
-        else:
-            law.verify_intent(intent, agreements.verified(tx, hall, agreement), at=hall.clock())
-            outcome = _kept(tx, hall, principal, record, "intent", intent)
-            if outcome is None:
-                _fits_grant(paper, record)
-                _fits_receipt(intent, record)
-                # A grant that ran out while the release was being made was used in time all the same.
-                late = record.state in ("EXPIRED", "FAILED") or bool(record.receipt)
-                state = record.state if late else lifecycle.move("transfer", record.state, "serve")
-                detail = {"intent": intent.digest, "release": paper.release, "content": paper.content_digest}
-                _note(tx, hall, "transfer.announced", record, principal, {**detail, "rows": paper.rows_out})
-                outcome = _replaced(tx, hall, replace(record, intent=intent.to_bytes(), state=state))
-            outcome = _answered(tx, hall, principal, call, outcome)
-    answer = decisions.settled(outcome)
-    agreements.demand_live(agreement, hall.clock())
-    return answer
+            return find(tx, hall, principal, done), agreement
+        law.verify_intent(intent, agreements.verified(tx, hall, agreement), at=hall.clock())
+        outcome = _kept(tx, hall, principal, record, "intent", intent)
+        if outcome is None:
+            _fits_grant(paper, record)
+            _fits_receipt(intent, record)
+            # A grant that ran out while the release was being made was used in time all the same.
+            late = record.state in ("EXPIRED", "FAILED") or bool(record.receipt)
+            state = record.state if late else lifecycle.move("transfer", record.state, "serve")
+            detail = {"intent": intent.digest, "release": paper.release, "content": paper.content_digest}
+            _note(tx, hall, "transfer.announced", record, principal, {**detail, "rows": paper.rows_out})
+            outcome = _replaced(tx, hall, replace(record, intent=intent.to_bytes(), state=state))
+        outcome = _answered(tx, hall, principal, call, outcome)
+    return decisions.settled(outcome), agreement
 
 
 def report_receipt(hall: Hall, principal: Principal, call: Call | None, name: str, receipt: Envelope) -> Transfer:
