@@ -16,8 +16,9 @@ class Truncate(Technique, frozen=True, kw_only=True, tag="truncate"):
 
     Precondition: timestamps, or dates with a unit longer than a day. A timestamp without zone needs
     `zone`; one with a zone is taken in its own unless `zone` says otherwise.
-    Output: a date for day and longer, so that no clock change can move it; else a timestamp in that zone.
-    A wall-clock time that the zone skipped becomes null.
+    Output: a date for day and longer, so that no clock change can move it; else a timestamp in that zone. An hour
+    whose start the zone skipped begins with the change of its clock. A wall-clock time that the zone skipped becomes
+    null.
     Residual risk: rare moments; it counts as a quasi-identifier.
     Source: ISO/IEC 20889, generalization (rounding of time).
 

@@ -143,11 +143,11 @@ _PARTS = re.compile(r"(?:^|(?<=[.:])\s+)(Precondition|Output|Residual risk|Sourc
 def _paragraphs(words: str) -> list[str]:
     """The docstring: what it does, then its parts as a list."""
     about, *parts = _PARTS.split(words)
-    listed = zip(parts[::2], parts[1::2], strict=True)
+    listed = zip(parts[::2], (" ".join(text.split()) for text in parts[1::2]), strict=True)
     return [
         about.rstrip(),
         "",
-        *(f"- **{head}.** {text[0].upper()}{' '.join(text[1:].split())}" for head, text in listed),
+        *(f"- **{head}.** {text[0].upper()}{text[1:]}" for head, text in listed),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 import polars as pl
 
-from connectors.masks import calendar, chance, groups, lists, places, reversible, scales
+from connectors.masks import calendar, chance, clock, groups, lists, places, reversible, scales
 from connectors.masks.redacting import redact
 from connectors.masks.values import (
     ROW_NUMBER,
@@ -30,7 +30,8 @@ from contracts.plan import PlannedField
 
 _LONGEST_MASK = 1024  # characters; a longer value is shown as if it were this long
 _PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_UNITS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
+_SECONDS = {"minute": 60, "hour": 3600}
+_UNITS = {"day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
 
 
 def expression(
@@ -168,14 +169,12 @@ def _dates(values: pl.Series, zone: str) -> pl.Series:
 
 
 def _truncate(mask: t.Truncate, column: pl.Expr, source: DType) -> pl.Expr:
-    wall, unit = _wall(column, source, mask.zone), _UNITS[mask.unit]
-    if mask.unit not in ("minute", "hour"):
-        return calendar.start(_days(wall, source), unit)
+    if mask.unit not in _SECONDS:
+        return calendar.start(_days(_wall(column, source, mask.zone), source), _UNITS[mask.unit])
     zone = cast(str, mask.zone)
     if source.zone is None:
-        return wall.dt.truncate(unit).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    # Taking the rest off the instant itself never meets a wall clock that does not exist.
-    return column.dt.convert_time_zone(zone) - (wall - wall.dt.truncate(unit))
+        column = column.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return clock.start(column, _SECONDS[mask.unit], zone)
 
 
 def _date_part(mask: t.DatePart, column: pl.Expr, source: DType) -> pl.Expr:

@@ -13,8 +13,9 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 import polars as pl
@@ -880,11 +881,87 @@ def test_truncation_is_by_the_wall_clock_of_the_zone(zone: str, moments: list[dt
         )
         naive = [moment.replace(tzinfo=None) for moment in local]
         assert mask(naive, {"mask": "truncate", "unit": unit, "zone": zone}, d.timestamp("us")).to_list() == expected
-    hours = mask(list(moments), {"mask": "truncate", "unit": "hour", "zone": zone}, d.timestamp("us", "Etc/UTC"))
-    assert hours.dtype == pl.Datetime("us", zone)
-    assert [(hour.date(), hour.hour, hour.minute, hour.second) for hour in hours] == [
-        (moment.date(), moment.hour, 0, 0) for moment in local
-    ]
+    for unit in ("hour", "minute"):
+        found = mask(list(moments), {"mask": "truncate", "unit": unit, "zone": zone}, d.timestamp("us", "Etc/UTC"))
+        assert found.dtype == pl.Datetime("us", zone)
+        assert instants(found) == [clock_start(moment, unit, ZoneInfo(zone)) for moment in moments]
+
+
+def instants(found: pl.Series) -> list[dt.datetime | None]:
+    """As universal time: Python takes no two times of different zones for the same where a clock shows one twice."""
+    return found.dt.convert_time_zone("UTC").to_list()
+
+
+def clock_start(moment: dt.datetime, unit: str, zone: ZoneInfo) -> dt.datetime:
+    """The start of the hour or minute, gone back to minute by minute: when the clock last showed it, or else since
+    when the clock is as it is."""
+    tidy = {"second": 0, "microsecond": 0}
+    now = moment.astimezone(zone)
+    wanted = now.replace(**tidy, minute=0 if unit == "hour" else now.minute, tzinfo=None)
+    before = [moment.replace(**tidy) - dt.timedelta(minutes=back) for back in range(180)]
+    showing = [each for each in before if each.astimezone(zone).replace(tzinfo=None) == wanted]
+    alike = takewhile(lambda each: each.astimezone(zone).utcoffset() == now.utcoffset(), before)
+    return showing[0] if showing else list(alike)[-1]
+
+
+# Moments at which a clock was changed: by an hour, by less, in the middle of an hour.
+CHANGES = {
+    "Europe/Berlin": ("2024-03-31T01:00", "2024-10-27T01:00"),
+    "Australia/Lord_Howe": ("2024-04-06T15:00", "2024-10-05T15:30"),
+    "America/St_Johns": ("2010-03-14T03:31", "2010-11-07T02:31"),
+    "America/Caracas": ("2007-12-09T07:00", "2016-05-01T07:00"),
+    "Asia/Kathmandu": ("1985-12-31T18:30",),
+}
+
+
+@pytest.mark.parametrize(("zone", "change"), [(zone, at) for zone, times in CHANGES.items() for at in times])
+@quick
+@given(microseconds=st.lists(st.integers(-8_000_000_000, 8_000_000_000), min_size=1, max_size=8))
+def test_hours_in_which_the_clock_is_changed(zone: str, change: str, microseconds: list[int]) -> None:
+    at = dt.datetime.fromisoformat(f"{change}+00:00")
+    assert len({(at - dt.timedelta(seconds=ago)).astimezone(ZoneInfo(zone)).utcoffset() for ago in (0, 1)}) == 2
+    moments = [at + dt.timedelta(microseconds=each) for each in microseconds]
+    for unit in ("hour", "minute"):
+        for kept in ("ms", "us", "ns"):
+            field = d.timestamp(kept, "Etc/UTC")
+            found = mask(list(moments), {"mask": "truncate", "unit": unit, "zone": zone}, field)
+            assert instants(found) == [clock_start(moment, unit, ZoneInfo(zone)) for moment in moments]
+
+
+@quick
+@given(
+    zone=st.sampled_from(sorted(available_timezones() - {"Factory", "localtime"})),
+    moment=st.datetimes(dt.datetime(1840, 1, 1), dt.datetime(2160, 1, 1), timezones=st.just(dt.UTC)),
+)
+def test_hours_of_every_zone_and_time_are_by_the_engine_s_clock(zone: str, moment: dt.datetime) -> None:
+    (start,) = instants(
+        mask([moment], {"mask": "truncate", "unit": "hour", "zone": zone}, d.timestamp("us", "Etc/UTC"))
+    )
+    assert start is not None
+    assert start <= moment
+    before = start - dt.timedelta(microseconds=1)
+    shown = pl.Series([moment, start, before]).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    hour = shown.dt.truncate("1h")
+    # The clock shows the start of the moment's hour; or shows this hour since, and another one before, by a change.
+    assert hour[0] == hour[1]
+    assert shown[1] == hour[1] or hour[2] != hour[1] or shown[1] - shown[2] != moment.resolution
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown", "start"),
+    [
+        ("Australia/Lord_Howe", "2024-04-07T01:45", "2024-04-07T01:00+11:00"),  # of the two times 01:45 the first
+        ("Australia/Lord_Howe", "2024-10-06T02:45", "2024-10-06T02:30+11:00"),  # 02:00 was skipped
+        ("Australia/Lord_Howe", "2024-10-06T02:15", None),  # no clock showed that
+        ("America/St_Johns", "2010-03-14T01:20", "2010-03-14T01:01-02:30"),
+        ("Europe/Berlin", "2024-10-27T02:30", "2024-10-27T02:00+02:00"),
+        ("Europe/Berlin", "2024-03-31T02:30", None),
+    ],
+)
+def test_hours_of_a_wall_clock_that_is_changed(zone: str, shown: str, start: str | None) -> None:
+    truncate = {"mask": "truncate", "unit": "hour", "zone": zone}
+    found = mask([dt.datetime.fromisoformat(shown), None], truncate, d.timestamp("us"))
+    assert instants(found) == [None if start is None else dt.datetime.fromisoformat(start), None]
 
 
 @quick
