@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from connectors.reaching import unreachable
+from connectors.reaching import asking, unreachable
 from connectors.tls import ClientPair
 from contracts.errors import TRAITS, Reason, SluicegateError
 
+# As seldom as every server allows: the answer to a ticket may take minutes, and a server of Flight hangs up on whoever
+# asks more often meanwhile.
+_ALIVE = asking(every=330, within=10)
 # So much of a stream may be on its way unread: two batches and more. The library's own 64 KiB, widened as
 # it probes, lets the gateway wait for permission to go on after every few records of TLS. And frames of 16 KiB are
 # many for batches of megabytes.
@@ -32,7 +35,7 @@ def connected(
         raise SluicegateError(Reason.CONFIG_UNSAFE, "the gateway's address must begin with grpc+tls://")
     try:
         shown = {} if pair is None else {"cert_chain": pair.certificate, "private_key": pair.unsafe_key}
-        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=_STREAM, **shown)
+        client = fl.FlightClient(address, tls_root_certs=ca, generic_options=[*_ALIVE, *_STREAM], **shown)
     except (pa.ArrowException, ValueError, TypeError):
         raise SluicegateError(
             Reason.INVALID_ARGUMENT, "the gateway's address is not one: grpc+tls://host:port"

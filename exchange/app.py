@@ -204,7 +204,8 @@ class RunningGateway:
             trust=lambda: load_trust(settings.trust.read_bytes()),
             standard=standard.load(settings.standard),
             policy=policy_engine(settings.policy),
-            control_plane=GrpcControlPlane(self._connection, name),
+            # Given up halfway to where nothing is served any more: the first beat of another one comes at once.
+            control_plane=GrpcControlPlane(self._connection, name, patience=settings.max_silence / 2),
             keyring=KeyRing(config.read_master(settings), self._state.salt),
             signing_key=keyfiles.read_key(settings.signing_key),
             state=self._state,
@@ -268,7 +269,10 @@ def run(process: Process, *, with_parent: bool) -> None:
 
 
 def _until_closed(done: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(
+        sys.stdin.fileno(), 4096
+    ):  # not by the file object: its lock, held by this thread, would crash the end
+        pass
     done.set()
 
 

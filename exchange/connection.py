@@ -14,10 +14,12 @@ from typing import Any
 import grpc
 
 from connectors.commands import printed
+from connectors.reaching import asking
 from contracts.errors import Reason, SluicegateError
 from exchange import identity
 from exchange.config import Profile, TokenSettings, loopback
 from exchange.keyfiles import check_private, read_key
+from exchange.rpc.alarm import Alarm
 from exchange.rpc.status import from_rpc_error
 
 TOKEN_LIFETIME = 15 * 60  # seconds; of tokens that we mint ourselves
@@ -41,6 +43,9 @@ SERVICE_CONFIG = json.dumps(
         ]
     }
 )
+
+
+ALIVE = asking(every=15, within=5)  # an exchange takes no more than a question in ten seconds
 
 
 class TokenSource:
@@ -104,6 +109,9 @@ class Connection:
         named_by: str = "",
     ) -> None:
         options = [
+            *ALIVE,
+            # Otherwise the library shares one among all connections that say the same.
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.service_config", SERVICE_CONFIG),
             ("grpc.enable_retries", 1),
             # An exchange that comes back is found within seconds, not after the library's two minutes.
@@ -121,6 +129,9 @@ class Connection:
             except OSError as error:
                 raise SluicegateError(Reason.CONFIG_INVALID, f"cannot read {ca}: {error.strerror}") from None
             self._channel = grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(roots), options)
+        self._again: Callable[[], Connection] = lambda: Connection(
+            endpoint, ca=ca, token=token, timeout=timeout, unsafe_plaintext=unsafe_plaintext, named_by=named_by
+        )
         self._token, self._timeout = token, timeout
         self._where = f"the exchange at {endpoint}{f', as {named_by} says,' if named_by else ''}"
 
@@ -146,6 +157,10 @@ class Connection:
         """Close the channel."""
         self._channel.close()
 
+    def again(self) -> Connection:
+        """Another connection with the same identity, which whatever ails this one does not touch."""
+        return self._again()
+
     def stub(self, kind: Callable[[grpc.Channel], Any]) -> Any:
         """A generated stub on this channel."""
         return kind(self._channel)
@@ -160,12 +175,25 @@ class Connection:
         except grpc.RpcError as error:
             raise from_rpc_error(error, self._where) from None
 
-    def stream(self, method: Any, message: Any) -> Iterator[Any]:
-        """A server stream without deadline, for the watch. Closing the iterator cancels it."""
-        running = method(message, metadata=self._metadata())
+    def stream(self, method: Any, message: Any, silence: Alarm) -> Iterator[Any]:
+        """A server stream without deadline, for the watch. Closing the iterator cancels it. One that says nothing
+        until the alarm goes off is given up: DEADLINE_EXCEEDED."""
+        running, silent = method(message, metadata=self._metadata()), threading.Event()
+
+        def give_up() -> None:
+            silent.set()
+            running.cancel()
+
         try:
-            yield from running
+            while True:
+                with silence.unless_done(give_up):
+                    found = next(running, None)
+                if found is None:
+                    return
+                yield found
         except grpc.RpcError as error:
+            if silent.is_set():
+                raise SluicegateError(Reason.DEADLINE_EXCEEDED, f"{self._where} fell silent") from None
             raise from_rpc_error(error, self._where) from None
         finally:
             running.cancel()

@@ -14,6 +14,7 @@ from contracts.evidence import LedgerProof
 from contracts.merkle import Checkpoint
 from contracts.trust import read
 from exchange.connection import Connection
+from exchange.rpc.alarm import Alarm
 from exchange.rpc.wire import bundle, envelope
 from exchange.v1 import agreement_pb2 as ag
 from exchange.v1 import agreement_pb2_grpc, ledger_pb2_grpc, transfer_pb2_grpc
@@ -30,10 +31,11 @@ def _report_id(transfer: str, paper: bytes) -> str:
 
 
 class GrpcControlPlane:
-    """Calls of one gateway. `gateway` is its full name, `parties/{party}/gateways/{gateway}`."""
+    """Calls of one gateway. `gateway` is its full name, `parties/{party}/gateways/{gateway}`; a watch that says
+    nothing for `patience` seconds is given up."""
 
-    def __init__(self, connection: Connection, gateway: str) -> None:
-        self._connection, self._gateway = connection, gateway
+    def __init__(self, connection: Connection, gateway: str, *, patience: float) -> None:
+        self._connection, self._gateway, self._silence = connection, gateway, Alarm(patience)
         self._agreements = connection.stub(agreement_pb2_grpc.AgreementServiceStub)
         self._transfers = connection.stub(transfer_pb2_grpc.TransferServiceStub)
         self._ledger = connection.stub(ledger_pb2_grpc.LedgerServiceStub)
@@ -76,10 +78,13 @@ class GrpcControlPlane:
         self._connection.call(self._agreements.ReportReveal, message)
 
     def watch(self) -> Iterator[Heartbeat]:
-        """Heartbeats until the stream ends."""
+        """Heartbeats until the stream ends, or falls silent. Each watch has a connection of its own: the next one
+        does not depend on what became of the last."""
         message = ag.WatchAgreementsRequest(gateway=self._gateway)
-        for beat in self._connection.stream(self._agreements.WatchAgreements, message):
-            yield Heartbeat(beat.time.seconds, frozenset(beat.stopped_agreements), envelope(beat.checkpoint))
+        with self._connection.again() as own:
+            watching = own.stub(agreement_pb2_grpc.AgreementServiceStub).WatchAgreements
+            for beat in own.stream(watching, message, self._silence):
+                yield Heartbeat(beat.time.seconds, frozenset(beat.stopped_agreements), envelope(beat.checkpoint))
 
     def consistency(self, first: int, second: int) -> list[bytes]:
         """Proof that the ledger grew."""

@@ -63,6 +63,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(out)]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With a test that failed, show what the processes of its city said last."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            city = getattr(value, "city", value)
+            report.sections += getattr(city, "last_words", list)()
+    return report
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """Third-party data; the test is skipped where the folder is absent."""

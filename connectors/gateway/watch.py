@@ -21,7 +21,7 @@ from contracts.trust import TrustFile
 
 log = logging.getLogger("sluicegate.gateway")
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 COUNTERSIGN_EVERY = 60.0
 
 

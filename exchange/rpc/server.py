@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from connectors.reaching import asking
 from contracts.errors import Reason, SluicegateError
 from exchange.config import ExchangeSettings, loopback
 from exchange.hall import Hall
@@ -49,6 +50,8 @@ OPTIONS = [
     ("grpc.max_concurrent_streams", 200),
     ("grpc.max_connection_idle_ms", 15 * 60 * 1000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Whoever went without a word keeps no place: a watch would, until the network gives up after a quarter of an hour.
+    *asking(every=15, within=5),
     ("grpc.so_reuseport", 0),
 ]
 SERVICES = [

@@ -81,7 +81,7 @@ class Witnesses:
             served.endpoint, ca=settings.exchange_ca, token=TokenSource(settings.token, settings.subject), timeout=10
         )
         served._open.append(connection)
-        self._plane = GrpcControlPlane(connection, f"parties/health-bureau/gateways/{GATEWAY}")
+        self._plane = GrpcControlPlane(connection, f"parties/health-bureau/gateways/{GATEWAY}", patience=60)
         self._consumer = served.client("planner")
         self._state = GatewayState(folder / "state.db", clock=_now, entropy=os.urandom)
         self._watch = Watch(

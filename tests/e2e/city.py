@@ -204,6 +204,14 @@ class City:
         """What a process wrote to standard error."""
         return self.town.logs[name].read_text(errors="replace")
 
+    def last_words(self, lines: int = 12) -> list[tuple[str, str]]:
+        """What each process last said besides calls that went well, with a heading."""
+        said = {
+            name: [line for line in self.log(name).splitlines() if '"outcome":"OK"' not in line]
+            for name in self.town.logs
+        }
+        return [(f"{name} said last", "\n".join(found[-lines:])) for name, found in said.items()]
+
 
 def _answers(connection: Exchange) -> bool:
     try:

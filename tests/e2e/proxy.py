@@ -1,4 +1,5 @@
-"""A bad network: a TCP proxy that can cut every connection after so many bytes, and refuse new ones."""
+"""A bad network: a TCP proxy that can cut every connection after so many bytes, refuse new ones, and lose them
+without a word."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from types import TracebackType
 
 CHUNK = 64 * 1024
@@ -17,7 +19,8 @@ class Proxy:
     """Listens on one loopback port and passes everything on to another.
 
     `passed` counts bytes towards the client. `cut(after=n)` resets all connections once so many more
-    passed; with `stay=True` nobody gets through any more until `mend`.
+    passed; with `stay=True` nobody gets through any more until `mend`. `freeze()` passes nothing on any more for
+    who is connected, and tells neither side; who comes then gets through.
     """
 
     def __init__(self, port: int, target: int) -> None:
@@ -26,6 +29,7 @@ class Proxy:
         self._cut_at: int | None = None
         self._stay = self._down = self._over = False
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._frozen: set[tuple[socket.socket, socket.socket]] = set()
         self.passed = self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", port))
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -49,6 +53,11 @@ class Proxy:
         """Cut once `after` more bytes passed towards the client."""
         with self._lock:
             self._cut_at, self._stay = self.passed + after, stay
+
+    def freeze(self) -> None:
+        """Lose every connection there is, as a firewall that forgot it does: nobody hears of it."""
+        with self._lock:
+            self._frozen |= self._pairs
 
     def mend(self) -> None:
         """Let everything through again."""
@@ -81,7 +90,8 @@ class Proxy:
                 waiting.register(client, selectors.EVENT_READ, server)
                 waiting.register(server, selectors.EVENT_READ, client)
                 while self._pass_on(waiting, client):
-                    pass
+                    while pair in self._frozen and not self._over:
+                        time.sleep(0.05)
         except (OSError, ValueError):
             pass
         finally:

@@ -15,6 +15,8 @@ import polars as pl
 import pyarrow.flight as fl
 import pytest
 
+from connectors import calling
+from connectors.reaching import asking
 from contracts.errors import Reason, SluicegateError
 from exchange.client import Pulled
 from exchange.pulling import digest_by_receipt
@@ -53,7 +55,9 @@ def serving(city: City, gateway: str, keeper: str) -> bool:
 
 def test_the_gateway_is_down(trouble: Trouble, tmp_path: Path) -> None:
     city = trouble.city
+    ended = city.town.processes[REGISTRY]
     city.town.stop(REGISTRY)
+    assert ended.returncode == 0, city.log(REGISTRY)[-2000:]
     try:
         out = tmp_path / "people.parquet"
         told = city.run("pull", trouble.agreement, "--out", out, "--as", "analyst", code=7)
@@ -71,7 +75,9 @@ def test_the_gateway_is_down(trouble: Trouble, tmp_path: Path) -> None:
 def test_the_exchange_is_down(trouble: Trouble, tmp_path: Path) -> None:
     city = trouble.city
     out = tmp_path / "people.parquet"
+    ended = city.town.processes["exchange"]
     city.town.stop("exchange")
+    assert ended.returncode == 0, city.log("exchange")[-2000:]
     try:
         for words in (("pull", trouble.agreement, "--out", out), ("search", "people")):
             told = city.run(*words, "--as", "analyst", code=7)
@@ -244,6 +250,24 @@ def test_the_connection_is_cut_and_stays_cut(trouble: Trouble, tmp_path: Path) -
     assert entries(tmp_path) == ["people.parquet", "people.parquet.receipt.json"]
     city.run("verify", f"{out}.receipt.json", "--data", out, "--trust", city.home.trust)
     trouble.demand_definite()
+
+
+def test_the_connection_is_lost_without_a_word(
+    trouble: Trouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told; the client asks whether the gateway is still there, gets no answer, and resumes."""
+    monkeypatch.setattr(calling, "_ALIVE", asking(every=2, within=1))
+    lost: list[int] = []
+
+    def progress(rows: int, size: int, total: int) -> None:
+        if not lost:
+            trouble.network.freeze()
+            lost.append(total)
+
+    out = tmp_path / "people.parquet"
+    pulled = trouble.city.exchange("analyst").pull(trouble.agreement, to=out, progress=progress)
+    assert (pulled.rows, lost) == (PEOPLE, [PEOPLE])
+    assert digest_by_receipt(out, pulled.receipt) == pulled.content_digest
 
 
 def test_what_waits_for_a_resume_is_verified_again(trouble: Trouble, tmp_path: Path) -> None:

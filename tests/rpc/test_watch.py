@@ -13,28 +13,46 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
+from connectors.reaching import asking
 from contracts import merkle
 from contracts.envelope import Envelope
 from contracts.errors import Reason, SluicegateError
-from exchange import config, evidence, keyfiles
+from exchange import config, connection, evidence, keyfiles
 from exchange.config import GatewaySettings
 from exchange.connection import Connection, TokenSource
 from exchange.control_plane import GrpcControlPlane
+from exchange.rpc import server
 from exchange.v1 import agreement_pb2, agreement_pb2_grpc
+from tests.e2e.city import free_ports
+from tests.e2e.proxy import Proxy
 from tests.halls import refused
 from tests.rpc.served import Served, refused_call
 
 GATEWAY = "parties/health-bureau/gateways/health-bureau-1"
 
 
-def gateway_of(served: Served) -> tuple[Connection, GrpcControlPlane]:
+def gateway_of(
+    served: Served, endpoint: str = "", *, patience: float = 60, timeout: int = 10
+) -> tuple[Connection, GrpcControlPlane]:
     """The gateway's own connection, as `exchange.app` makes it."""
     settings = config.load(served.home.gateway("health-bureau-1"), GatewaySettings)
-    connection = Connection(
-        served.endpoint, ca=settings.exchange_ca, token=TokenSource(settings.token, settings.subject), timeout=10
-    )
+    token = TokenSource(settings.token, settings.subject)
+    connection = Connection(endpoint or served.endpoint, ca=settings.exchange_ca, token=token, timeout=timeout)
     served._open.append(connection)
-    return connection, GrpcControlPlane(connection, GATEWAY)
+    return connection, GrpcControlPlane(connection, GATEWAY, patience=patience)
+
+
+@contextlib.contextmanager
+def behind_a_firewall(served: Served) -> Iterator[tuple[Proxy, str]]:
+    """What stands before an exchange and may forget connections; where the exchange is reached through it."""
+    port = free_ports(1)
+    with Proxy(port, int(served.endpoint.rpartition(":")[2])) as network:
+        yield network, f"localhost:{port}"
+
+
+def sooner(options: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The same options, with all that is about whether the other side is there a twentieth of its time."""
+    return [(name, value // 20 if name in dict(asking(1, 1)) else value) for name, value in options]
 
 
 def watch(served: Served, gateway: str = GATEWAY, token: str | None = None) -> Any:
@@ -215,10 +233,64 @@ def test_a_watch_ends_as_one_of_our_errors(serve: Callable[..., Served]) -> None
         next(plane.watch())
 
 
+# --- connections that are lost without a word: neither side is told ---------------------------
+
+
+def test_a_watch_that_falls_silent_is_given_up_and_the_next_one_is_heard(serve: Callable[..., Served]) -> None:
+    served = serve(heartbeat=1)
+    with behind_a_firewall(served) as (network, endpoint):
+        _, plane = gateway_of(served, endpoint, patience=2.5)
+        beats = plane.watch()
+        assert [next(beats).stopped for _ in range(4)] == [frozenset()] * 4, "each beat begins the patience anew"
+        network.freeze()
+        started = time.monotonic()
+        with refused(Reason.DEADLINE_EXCEEDED) as caught:
+            list(beats)
+        assert "fell silent" in caught.value.message
+        assert time.monotonic() - started < 12, "that is when the connection itself is found dead"
+        # The same network, and nobody was told that the old connection is dead: the next watch has one of its own.
+        assert next(plane.watch()).stopped == frozenset()
+
+
+def test_calls_find_out_that_their_connection_is_lost(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ALIVE", sooner(connection.ALIVE))
+    served = serve()
+    with behind_a_firewall(served) as (network, endpoint):
+        _, plane = gateway_of(served, endpoint, timeout=30)
+        assert plane.consistency(1, 2)
+        network.freeze()
+        started = time.monotonic()
+        assert plane.consistency(1, 3)
+        assert time.monotonic() - started < 20, "the call was lost with its connection, and not made again"
+
+
+def test_a_gateway_that_went_without_a_word_keeps_no_place(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "OPTIONS", sooner(server.OPTIONS))
+    served = serve(watchers=1, heartbeat=1)
+    with behind_a_firewall(served) as (network, endpoint):
+        _, lost = gateway_of(served, endpoint)
+        beats = lost.watch()
+        next(beats)
+        network.freeze()
+        assert refused_call(lambda: next(watch(served))).reason is Reason.RATE_LIMITED
+        end = time.monotonic() + 20
+        while True:
+            try:
+                next(watch(served))
+                break
+            except grpc.RpcError:
+                assert time.monotonic() < end, "the place of a gateway that is gone is not given back"
+                time.sleep(0.2)
+
+
 def test_no_token_means_no_watch(served: Served) -> None:
     settings = config.load(served.home.gateway("health-bureau-1"), GatewaySettings)
     token = replace(settings.token, issuer="", issuer_key=None)
     connection = Connection(served.endpoint, ca=settings.exchange_ca, token=TokenSource(token, "x"), timeout=5)
     with refused(Reason.TOKEN_MISSING):
-        next(GrpcControlPlane(connection, GATEWAY).watch())
+        next(GrpcControlPlane(connection, GATEWAY, patience=60).watch())
     connection.close()
