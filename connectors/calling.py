@@ -14,8 +14,8 @@ from connectors.tls import ClientPair
 from contracts.errors import TRAITS, Reason, SluicegateError
 
 # As seldom as every server allows: the answer to a ticket may take minutes, and a server of Flight hangs up on whoever
-# asks more often meanwhile.
-_ALIVE = asking(every=330, within=10)
+# asks more often meanwhile. Over a slow line the answer comes behind what is on its way.
+_ALIVE = asking(every=330, within=60)
 # So much of a stream may be on its way unread: two batches and more. The library's own 64 KiB, widened as
 # it probes, lets the gateway wait for permission to go on after every few records of TLS. And frames of 16 KiB are
 # many for batches of megabytes.

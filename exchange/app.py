@@ -269,9 +269,8 @@ def run(process: Process, *, with_parent: bool) -> None:
 
 
 def _until_closed(done: threading.Event) -> None:
-    while os.read(
-        sys.stdin.fileno(), 4096
-    ):  # not by the file object: its lock, held by this thread, would crash the end
+    # Not by the file object: this thread would hold its lock when the interpreter ends, which crashes it.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     done.set()
 

@@ -45,7 +45,7 @@ SERVICE_CONFIG = json.dumps(
 )
 
 
-ALIVE = asking(every=15, within=5)  # an exchange takes no more than a question in ten seconds
+ALIVE = asking(every=15, within=20)  # an exchange takes no more than a question in ten seconds
 
 
 class TokenSource:

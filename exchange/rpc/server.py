@@ -51,7 +51,7 @@ OPTIONS = [
     ("grpc.max_connection_idle_ms", 15 * 60 * 1000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # Whoever went without a word keeps no place: a watch would, until the network gives up after a quarter of an hour.
-    *asking(every=15, within=5),
+    *asking(every=15, within=20),
     ("grpc.so_reuseport", 0),
 ]
 SERVICES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -250,6 +251,16 @@ def test_a_watch_that_falls_silent_is_given_up_and_the_next_one_is_heard(serve: 
         assert time.monotonic() - started < 12, "that is when the connection itself is found dead"
         # The same network, and nobody was told that the old connection is dead: the next watch has one of its own.
         assert next(plane.watch()).stopped == frozenset()
+
+
+def test_a_watch_that_never_begins_is_given_up(served: Served) -> None:
+    """Somebody listens there, and says nothing at all: the connection itself never comes about."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        _, plane = gateway_of(served, f"localhost:{listener.getsockname()[1]}", patience=0.5)
+        started = time.monotonic()
+        with refused(Reason.DEADLINE_EXCEEDED):
+            next(plane.watch())
+        assert time.monotonic() - started < 12
 
 
 def test_calls_find_out_that_their_connection_is_lost(
