@@ -41,6 +41,7 @@ from exchange.connection import Connection, TokenSource
 from exchange.founding import Ports, bind, found
 from exchange.home import Founder, Home
 from exchange.identity import jwk_set
+from exchange.rpc.alarm import Alarm
 from exchange.rpc.server import SERVICES
 from exchange.rpc.status import from_rpc_error
 from tests.attacks.marks import Marks
@@ -130,9 +131,9 @@ def _recorded(made: Hall) -> Iterator[None]:
         keep(self, method, message)
         return call(self, method, message, **options)
 
-    def streamed(self: Connection, method: Any, message: Message) -> Any:
+    def streamed(self: Connection, method: Any, message: Message, silence: Alarm) -> Any:
         keep(self, method, message)
-        return stream(self, method, message)
+        return stream(self, method, message, silence)
 
     with mock.patch.object(Connection, "call", called), mock.patch.object(Connection, "stream", streamed):
         yield
