@@ -33,8 +33,6 @@ from tests.connectors.masks.trying import (
 )
 
 DAY = dt.timedelta(days=1)
-
-
 SHIFT = {"mask": "shift_date", "days": 20, "entity": "person"}
 
 

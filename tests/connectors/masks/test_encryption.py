@@ -19,8 +19,6 @@ from contracts.techniques import parse
 from tests.connectors.masks.trying import Keys, Words, back, mask, plan_of, quick
 
 BASIS = {"legal_basis": "dpv:LegalObligation"}
-
-
 SIV: Words = {"mask": "aes_siv", "domain": "person", **BASIS}
 
 

@@ -33,8 +33,6 @@ def wire(frame: pl.DataFrame) -> bytes:
 
 
 IDENTIFIERS = st.lists(st.text("0123456789XÉ王", min_size=9, max_size=18), min_size=1, max_size=20)
-
-
 IRREVERSIBLE = [
     {"mask": "null"},
     {"mask": "constant", "value": "withheld"},
@@ -156,8 +154,6 @@ RAW: dict[str, list[object]] = {
     "boolean": [True],
     "time": [dt.time(7, 8, 9)],
 }
-
-
 ONE_BY_ONE = ("keep", "constant", "bucket", "clip", "round", "geo_round", "truncate", "date_part", "prefix")
 
 

@@ -20,8 +20,6 @@ from contracts.techniques import parse
 from tests.connectors import plans
 
 quick = settings(max_examples=40, deadline=None)
-
-
 Words = Mapping[str, object]  # a technique as a contract writes it
 
 
@@ -65,17 +63,9 @@ def mask(values: Sequence[object] | pl.Series, words: Words, dtype: d.DType, key
 
 
 INTEGERS = [d.INT8, d.INT16, d.INT32, d.INT64, d.UINT8, d.UINT16, d.UINT32, d.UINT64]
-
-
 FLOATS = [d.FLOAT32, d.FLOAT64]
-
-
 DECIMALS = [d.DType("decimal", precision=p, scale=s) for p, s in ((10, 2), (38, 6), (5, 0))]
-
-
 STAMPS = [d.timestamp(unit, zone) for unit in ("ms", "us", "ns") for zone in (None, "Etc/UTC", "Asia/Shanghai")]
-
-
 TYPES = [
     *INTEGERS,
     *FLOATS,
@@ -88,15 +78,11 @@ TYPES = [
     d.DType("time", unit="ns"),
     d.LIST,
 ]
-
-
 NUMERIC: list[Words] = [
     {"mask": "bucket", "size": 10},
     {"mask": "bucket", "breaks": [0, 18, 65]},
     {"mask": "clip", "lower": 3, "upper": 90},
 ]
-
-
 MASKS: list[Words] = [
     {"mask": "keep"},
     {"mask": "null"},
@@ -134,8 +120,6 @@ MASKS: list[Words] = [
     {"mask": "aes_siv", "domain": "person", "legal_basis": "dpv:LegalObligation"},
     {"mask": "ff1", "domain": "card", "legal_basis": "dpv:LegalObligation", "unsafe_format_preserving": True},
 ]
-
-
 _MOMENTS = st.datetimes(dt.datetime(1910, 1, 1), dt.datetime(2200, 1, 1))
 
 
