@@ -16,20 +16,24 @@ import polars as pl
 
 # No zone's clock was changed before 1840, none will be after 2099 by what is known, and none was twice in a day.
 _FIRST, _LAST, _DAY = dt.datetime(1800, 1, 1), dt.datetime(2200, 1, 1), 86_400
-_PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+_FARTHEST = 95_000_000 * _DAY  # seconds from 1970 for which the engine has dates, 260,000 years
+PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def start(moments: pl.Expr, seconds: int, zone: str) -> pl.Expr:
     """The start of the hour (3600 seconds) or minute (60) in that zone that each moment, a timestamp of any zone, is
-    in; a timestamp of that zone, null of null."""
+    in; a timestamp of that zone, null of null. Raises InvalidOperationError for one beyond every date."""
     found = partial(_start, seconds=seconds, zone=zone)
     return moments.dt.convert_time_zone(zone).map_batches(found, return_dtype=pl.self_dtype(), is_elementwise=True)
 
 
 def _start(moments: pl.Series, seconds: int, zone: str) -> pl.Series:
-    scale = _PER_SECOND[moments.dtype.time_unit]  # type: ignore[attr-defined]
+    scale = PER_SECOND[moments.dtype.time_unit]  # type: ignore[attr-defined]
     changes, sinces, aheads = _clock(zone, scale)
     at = moments.to_physical()
+    farthest = min(_FARTHEST * scale, 2**63 - 1)
+    if not at.is_between(-farthest, farthest).all():
+        raise pl.exceptions.InvalidOperationError("a moment lies beyond every date")
     place = changes.search_sorted(at, side="right")  # of null the first
     changed, ahead = sinces.gather(place), aheads.gather(place)
     shown = at + ahead

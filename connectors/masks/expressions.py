@@ -29,7 +29,6 @@ from contracts.dtypes import STRING, DType
 from contracts.plan import PlannedField
 
 _LONGEST_MASK = 1024  # characters; a longer value is shown as if it were this long
-_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _SECONDS = {"minute": 60, "hour": 3600}
 _UNITS = {"day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
 
@@ -188,7 +187,7 @@ def _days(wall: pl.Expr, source: DType) -> pl.Expr:
     """Days since 1970: a third of the time of a cast to dates."""
     if source.kind == "date":
         return wall.cast(pl.Int32)
-    days = wall.to_physical() // (86_400 * _PER_SECOND[source.unit])
+    days = wall.to_physical() // (86_400 * clock.PER_SECOND[source.unit])
     # Of milliseconds alone there are more days than 32 bits hold.
     return days.cast(pl.Int32, wrap_numerical=source.unit != "ms")
 

@@ -65,6 +65,18 @@ def watch(served: Served, gateway: str = GATEWAY, token: str | None = None) -> A
     )
 
 
+def a_place_comes_free(served: Served, otherwise: str, seconds: float = 15) -> None:
+    """Wait until somebody else can watch."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            next(watch(served))
+            return
+        except grpc.RpcError:
+            assert time.monotonic() < end, otherwise
+            time.sleep(0.2)
+
+
 def test_it_beats_with_time_and_checkpoint(serve: Callable[..., Served]) -> None:
     served = serve(heartbeat=1)
     _, plane = gateway_of(served)
@@ -111,14 +123,7 @@ def test_watchers_are_limited_and_a_place_is_given_back(serve: Callable[..., Ser
         next(each)
     assert refused_call(lambda: next(watch(served))).reason is Reason.RATE_LIMITED
     held[0].cancel()
-    end = time.monotonic() + 15
-    while True:
-        try:
-            next(watch(served))
-            break
-        except grpc.RpcError:
-            assert time.monotonic() < end, "the place of a gateway that left is not given back"
-            time.sleep(0.2)
+    a_place_comes_free(served, "the place of a gateway that left is not given back")
 
 
 def test_one_department_cannot_take_every_place(serve: Callable[..., Served]) -> None:
@@ -129,14 +134,7 @@ def test_one_department_cannot_take_every_place(serve: Callable[..., Served]) ->
     error = refused_call(lambda: next(watch(served)))
     assert (error.reason, "health-bureau has 10" in error.message) == (Reason.RATE_LIMITED, True)
     held[0].cancel()
-    end = time.monotonic() + 15
-    while True:
-        try:
-            next(watch(served))
-            break
-        except grpc.RpcError:
-            assert time.monotonic() < end, "the place of a watch that ended is not given back"
-            time.sleep(0.2)
+    a_place_comes_free(served, "the place of a watch that ended is not given back")
 
 
 def test_watches_that_never_say_what_they_watch_hold_no_thread(serve: Callable[..., Served]) -> None:
@@ -288,14 +286,7 @@ def test_a_gateway_that_went_without_a_word_keeps_no_place(
         next(beats)
         network.freeze()
         assert refused_call(lambda: next(watch(served))).reason is Reason.RATE_LIMITED
-        end = time.monotonic() + 20
-        while True:
-            try:
-                next(watch(served))
-                break
-            except grpc.RpcError:
-                assert time.monotonic() < end, "the place of a gateway that is gone is not given back"
-                time.sleep(0.2)
+        a_place_comes_free(served, "the place of a gateway that is gone is not given back", seconds=20)
 
 
 def test_no_token_means_no_watch(served: Served) -> None:

@@ -152,6 +152,10 @@ def test_a_moment_beyond_every_date_is_refused_and_not_taken_for_another() -> No
     for words in ({"mask": "truncate", "unit": "month"}, {"mask": "date_part", "part": "year"}):
         with pytest.raises(pl.exceptions.InvalidOperationError):
             mask(beyond, {**words, "zone": "Etc/UTC"}, d.timestamp("ms"))
+    for number in (2**62, 2**63 - 1, -(2**63) + 1):
+        moment = pl.Series("v", [None, number], dtype=pl.Int64).cast(pl.Datetime("ms", "Etc/UTC"))
+        with pytest.raises(pl.exceptions.InvalidOperationError):
+            mask(moment, {"mask": "truncate", "unit": "hour", "zone": "Asia/Shanghai"}, d.timestamp("ms", "Etc/UTC"))
 
 
 def test_a_day_whose_midnight_does_not_exist_is_still_a_day() -> None:
