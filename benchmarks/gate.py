@@ -26,6 +26,7 @@ import pyarrow.flight as fl
 from benchmarks import masks
 from benchmarks.workers import Work
 from connectors import tls
+from connectors.dictionaries import written_out
 from connectors.digest import ContentDigest
 from connectors.releases import release
 from connectors.releases.release import Release
@@ -61,7 +62,6 @@ class _Gate(fl.FlightServerBase):  # type: ignore[misc]
             hash=wanted["hash"],
         )
         self._release = made
-        self.schema = wire_schema(plan)
         about = {
             "content_digest": made.content_digest,
             "schema": [(item, str(dtype)) for item, dtype in made.schema.items()],
@@ -69,12 +69,15 @@ class _Gate(fl.FlightServerBase):  # type: ignore[misc]
         }
         endpoints = [fl.FlightEndpoint(str(index).encode(), []) for index in range(len(made.parts))]
         return fl.FlightInfo(
-            self.schema, descriptor, endpoints, made.rows_out, -1, app_metadata=json.dumps(about).encode()
+            wire_schema(plan), descriptor, endpoints, made.rows_out, -1, app_metadata=json.dumps(about).encode()
         )
 
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.FlightDataStream:
         assert self._release is not None
-        return fl.GeneratorStream(self.schema, release.read_part(self._release, int(ticket.ticket)))
+        part = int(ticket.ticket)
+        batches = release.read_part(self._release, part)
+        tables = (pa.Table.from_batches([batch]) for batch in batches)  # of which dictionaries are sent
+        return fl.GeneratorStream(release.part_schema(self._release, part), tables)
 
 
 def serve(path: str, dataset: str) -> Work:
@@ -131,6 +134,6 @@ def fetch() -> Work:
 def _batches(reader: fl.FlightStreamReader) -> Iterator[pa.RecordBatch]:
     while True:
         try:
-            yield reader.read_chunk().data
+            yield written_out(reader.read_chunk().data)
         except StopIteration:
             return

@@ -46,9 +46,9 @@ def connected(
         client.close()
 
 
-def within(seconds: float) -> fl.FlightCallOptions:
-    """Options of a call that may take so long."""
-    return fl.FlightCallOptions(timeout=seconds)
+def within(seconds: float, *headers: tuple[str, str]) -> fl.FlightCallOptions:
+    """Options of a call that may take so long, and headers that it says something by."""
+    return fl.FlightCallOptions(timeout=seconds, headers=[(name.encode(), said.encode()) for name, said in headers])
 
 
 def call(making: Callable[[], Any], address: str = "") -> Any:

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from connectors import calling
+from connectors import calling, dictionaries
 from connectors.consumer.sinks import Sink
+from connectors.dictionaries import written_out
 from connectors.digest import ContentDigest, demand_sound
 from contracts.errors import Reason, SluicegateError
 from contracts.receipt import Intent
@@ -87,7 +88,8 @@ class Reading:
 
     def _one(self, part: int, endpoint: fl.FlightEndpoint) -> None:
         self._digest.open_part(part)
-        reader = calling.call(lambda: self._client.do_get(endpoint.ticket, calling.within(self._timeout)))
+        options = calling.within(self._timeout, dictionaries.ACCEPT)
+        reader = calling.call(lambda: self._client.do_get(endpoint.ticket, options))
         awaited = self._intent.parts[part].rows
         try:
             while (batch := _next(reader)) is not None:
@@ -97,6 +99,7 @@ class Reading:
                     raise SluicegateError(
                         Reason.DIGEST_MISMATCH, f"part {part} has more rows than the gateway announced"
                     )
+                batch = written_out(batch)
                 self._digest.update(part, batch)
                 self._sink.write(part, batch)
                 self._count(batch)

@@ -1,7 +1,7 @@
 """The gateway on the wire: Arrow Flight over TLS, for any stock Flight client with a ticket.
 
     GetFlightInfo(command = ticket)   schema, one endpoint a part, app_metadata {release, intent}
-    DoGet(ticket of an endpoint)      the part's record batches
+    DoGet(ticket of an endpoint)      the part's record batches; with dictionaries for clients that say they take them
     DoAction receipt | suspend | reveal | health
 
 Flight sends an exception's text and traceback to the client, and the text of a data error can quote a
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -23,11 +23,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.flight as fl
 
+from connectors import dictionaries
+from connectors.dictionaries import written_out
 from connectors.digest import arrow_type
 from connectors.gateway.admission import part_ticket
 from connectors.gateway.gateway import Gateway
 from connectors.gateway.streams import PartStream, cut_connection
-from connectors.releases.release import Release
+from connectors.releases.release import Release, part_schema
 from contracts.errors import TRAITS, Reason, SluicegateError
 
 log = logging.getLogger("sluicegate.gateway")
@@ -59,10 +61,12 @@ def _told(reason: Reason, request_id: str) -> fl.FlightError:
     return _ERRORS.get(traits.code, fl.FlightServerError)(f"{reason}: {traits.meaning} [{request_id}]")
 
 
-class _Ending(fl.ServerMiddleware):  # type: ignore[misc]
-    """Tells when a call is over, however it ended: the Flight server drops a stream without a word."""
+class _Call(fl.ServerMiddleware):  # type: ignore[misc]
+    """What a client said it takes, and when its call is over, however it ended: the Flight server drops a stream
+    without a word."""
 
-    def __init__(self) -> None:
+    def __init__(self, accepted: Sequence[str]) -> None:
+        self.takes_dictionaries = dictionaries.ACCEPT[1] in accepted
         self.closers: list[Callable[[], None]] = []
 
     def call_completed(self, exception: BaseException | None) -> None:
@@ -70,30 +74,33 @@ class _Ending(fl.ServerMiddleware):  # type: ignore[misc]
             close()
 
 
-class _EndingFactory(fl.ServerMiddlewareFactory):  # type: ignore[misc]
+class _Calls(fl.ServerMiddlewareFactory):  # type: ignore[misc]
     """Begins every call. GetSchema ends here: of what its handler raises, the library sends the traceback."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
 
-    def start_call(self, info: Any, headers: Any) -> _Ending:
+    def start_call(self, info: Any, headers: Any) -> _Call:
         if info.method == fl.FlightMethod.GET_SCHEMA:
             raise _told(Reason.INVALID_ARGUMENT, self._entropy(6).hex())
-        return _Ending()
+        return _Call(headers.get(dictionaries.ACCEPT[0], ()))
 
 
 class _Wire:
-    """A part's batches with errors in our own words. Dropped by the server, it closes its stream."""
+    """A part's batches, written out or with their dictionaries, and with errors in our own words. Dropped by the
+    server, it closes its stream."""
 
-    def __init__(self, stream: PartStream, request_id: str) -> None:
-        self._stream, self._request_id = stream, request_id
+    def __init__(self, stream: PartStream, request_id: str, *, packed: bool) -> None:
+        self._stream, self._request_id, self._packed = stream, request_id, packed
 
     def __iter__(self) -> _Wire:
         return self
 
-    def __next__(self) -> pa.RecordBatch:
+    def __next__(self) -> pa.RecordBatch | pa.Table:
         try:
-            return next(self._stream)
+            batch = next(self._stream)
+            # The library sends the dictionaries of tables, not of batches.
+            return pa.Table.from_batches([batch]) if self._packed else written_out(batch)
         except StopIteration:
             raise
         except BaseException as error:  # noqa: BLE001 - nothing else may leave
@@ -148,7 +155,7 @@ class FlightGateway(fl.FlightServerBase):  # type: ignore[misc]
             tls_certificates=None if tls is None else [tls],
             verify_client=client_ca is not None,
             root_certificates=client_ca,
-            middleware={"ending": _EndingFactory(entropy)},
+            middleware={"call": _Calls(entropy)},
         )
         gateway.cut = self._cut
 
@@ -186,8 +193,11 @@ class FlightGateway(fl.FlightServerBase):  # type: ignore[misc]
         """Serve one part."""
         with self._call("DoGet") as request_id:
             release, stream = self._gateway.stream(ticket.ticket, peer=context.peer())
-            context.get_middleware("ending").closers.append(stream.close)
-            return fl.GeneratorStream(_arrow_schema(release), _Wire(stream, request_id), options=self._options)
+            asked = context.get_middleware("call")
+            asked.closers.append(stream.close)
+            schema = part_schema(release, stream.key.part) if asked.takes_dictionaries else _arrow_schema(release)
+            wire = _Wire(stream, request_id, packed=asked.takes_dictionaries)
+            return fl.GeneratorStream(schema, wire, options=self._options)
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
         """The actions there are."""

@@ -58,6 +58,7 @@ __all__ = [
     "ReleaseSecrets",
     "dry_run",
     "make",
+    "part_schema",
     "read_part",
 ]
 
@@ -159,18 +160,28 @@ def make(
 
 
 def read_part(release: Release, index: int) -> Iterator[pa.RecordBatch]:
-    """The record batches of one part. The file is mapped, not read into memory.
+    """The record batches of one part, in the types of `part_schema`. The file is mapped, not read into memory.
 
     Raises NOT_FOUND for a part that the release has not, or has no longer."""
+    return _batches(_mapped(release, index))
+
+
+def part_schema(release: Release, index: int) -> pa.Schema:
+    """The columns of one part: dictionaries where few values leave, else the types that the plan says. Raises as
+    `read_part` does."""
+    with _mapped(release, index) as file, pa.ipc.open_file(file) as reader:
+        return reader.schema
+
+
+def _mapped(release: Release, index: int) -> pa.MemoryMappedFile:
     if not 0 <= index < len(release.parts):
         raise SluicegateError(Reason.NOT_FOUND, f"the release has parts 0 to {len(release.parts) - 1}")
     try:
-        file = pa.memory_map(str(release.parts[index].path), "r")
+        return pa.memory_map(str(release.parts[index].path), "r")
     except OSError:
         raise SluicegateError(
             Reason.NOT_FOUND, "the release is no longer in the spool; ask for a new transfer"
         ) from None
-    return _batches(file)
 
 
 def _batches(file: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:

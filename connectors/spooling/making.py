@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from connectors import dictionaries
+from connectors.dictionaries import Dictionary
 from connectors.digest import ContentDigest, arrow_type
 from connectors.sources.base import reading
 from connectors.spooling import order
@@ -32,6 +35,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 MEMORY_LIMIT = 320 << 20  # bytes of masked rows held in memory before they are spooled to disk
 PART_BYTES = 32 << 20  # of a part, about
 MOST_PARTS = 200
+_LITTLE = 64  # a dictionary is at most such a fraction of what it is sent with
 EXACT_ROWS = 2_000_000  # up to so many rows, classes are counted to the end
 
 
@@ -162,6 +166,7 @@ class Cutter:
         self._rows, self._alive, self._schema = rows, alive, schema
         self._digest, self._key, self._folder = digest, key, folder
         self._sizes = rows.sizes()
+        self._repeated = rows.repeated(schema.names)
 
     def cut(self, part_bytes: int) -> list[PartFile]:
         """All parts that have rows."""
@@ -181,15 +186,37 @@ class Cutter:
             for index, begin, to in self._rows.positions(first, last)
         )
 
-    def shuffled(self, first: int, last: int) -> pa.RecordBatch:
-        """The rows of these buckets that leave, in their final order."""
+    def shuffled(self, first: int, last: int, said: Mapping[str, Dictionary] = MappingProxyType({})) -> pa.RecordBatch:
+        """The rows of these buckets that leave, in their final order; columns of which what their part says is known
+        already as dictionaries."""
         held = self._rows.buckets(first, last, self._schema.names)
         indexes = order.shuffled(self._key.stream("shuffle", first, last), held.num_rows)
         if (mask := self._mask(first, last)) is not None:
             indexes = indexes.filter(mask.gather(indexes))
         mixed = held.take(indexes.to_arrow())
-        leaving = [self._rows.plain(mixed, field.name, field.type) for field in self._schema]
-        return pa.RecordBatch.from_arrays(leaving, schema=self._schema)
+        columns = [
+            said[field.name].column(mixed.column(self._repeated[field.name].codes))
+            if field.name in said
+            else self._rows.plain(mixed, field.name, field.type)
+            for field in self._schema
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=self._schema.names)
+
+    def _said(self, first: int, last: int, batches: int) -> dict[str, Dictionary]:
+        """What the leaving rows of a part say, of columns of which that is little: each batch brings it along."""
+        if not self._repeated:
+            return {}
+        rows = self._rows.buckets(first, last, list(self._repeated))
+        if (mask := self._mask(first, last)) is not None:
+            rows = rows.filter(mask.to_arrow())
+        met = {name: codes.unique() for name, codes in zip(rows.schema.names, rows.columns, strict=True)}
+        most = self._rows.size // self._rows.count * sum(self._sizes[first:last]) // batches // _LITTLE
+        found = {}
+        for name, (codes, values) in self._repeated.items():
+            kind = self._schema.field(name).type
+            if (said := dictionaries.of(met[codes], values.cast(kind), most=most)) is not None:
+                found[name] = said
+        return found
 
     def _mask(self, first: int, last: int) -> pl.Series | None:
         places = self._rows.positions(first, last)
@@ -206,9 +233,12 @@ class Cutter:
     def _part(self, index: int, first: int, last: int) -> PartFile:
         self._digest.open_part(index)
         path = self._folder / part_name(index)
-        with room(self._folder.name), _file(path) as file, pa.ipc.new_file(file, self._schema) as writer:
-            for stretch in _ranges(self._sizes[first:last], first, WIRE_ROWS):
-                batch = self.shuffled(*stretch)
+        stretches = _ranges(self._sizes[first:last], first, WIRE_ROWS)
+        said = self._said(first, last, len(stretches))
+        kinds = [(field.name, said[field.name].type if field.name in said else field.type) for field in self._schema]
+        with room(self._folder.name), _file(path) as file, pa.ipc.new_file(file, pa.schema(kinds)) as writer:
+            for stretch in stretches:
+                batch = self.shuffled(*stretch, said)
                 self._digest.update(index, batch)
                 writer.write_table(pa.Table.from_batches([batch]), max_chunksize=WIRE_ROWS)
         found = self._digest.part(index)

@@ -157,9 +157,17 @@ class Packer:
     def unpacked(self, name: str, values: pa.Array, kind: pa.DataType | None = None) -> pa.Array:
         """Values of a column as they came, or brought to a type of their kind."""
         kind = kind or self._types[name]
-        if values.type == _CODE != self._types[name]:
-            return self._codes[name].values.cast(kind).take(values)
+        if self.coded(name, values.type):
+            return self.said(name).cast(kind).take(values)
         return _texts(values).cast(kind)
+
+    def coded(self, name: str, kind: pa.DataType) -> bool:
+        """Whether a packed column of that type holds codes."""
+        return bool(kind == _CODE != self._types[name])
+
+    def said(self, name: str) -> pa.Array:
+        """What each code of a column stands for."""
+        return self._codes[name].values
 
     def _column(self, name: str, values: pa.Array) -> pa.Array:
         self._types[name] = values.type

@@ -180,6 +180,17 @@ class Rows:
         values = self._classes.column(name)
         return values.cast(kind or values.type).take(rows.column(Alike.CODE))
 
+    def repeated(self, columns: Sequence[str]) -> dict[str, Repeated]:
+        """Those of the columns that all batches hold as codes, and as the same ones."""
+        schemas, found = {batch.schema for batch in self._held}, {}
+        for name in columns:
+            kinds = {schema.field(name).type if name in schema.names else None for schema in schemas}
+            if kinds == {None}:
+                found[name] = Repeated(Alike.CODE, self._classes.column(name))
+            elif None not in kinds and all(self._packer.coded(name, kind) for kind in kinds):
+                found[name] = Repeated(name, self._packer.said(name))
+        return found
+
     def positions(self, first: int, last: int) -> list[tuple[int, int, int]]:
         """Where the rows of those buckets lie: (batch, from, to)."""
         return [(index, bounds[first], bounds[last]) for index, bounds in enumerate(self._bounds)]
@@ -210,6 +221,13 @@ def _length(values: pa.Array) -> int:
         bounds = pa.Array.from_buffers(pa.int64(), len(values) + 1, [None, values.buffers()[1]], offset=values.offset)
         return int(bounds[len(values)].as_py() - bounds[0].as_py())
     return values.nbytes if values.type.num_fields else len(values) * int(values.type.bit_width) // 8
+
+
+class Repeated(NamedTuple):
+    """Of a column that is held as codes: the column of `buckets` that holds them, and what each stands for."""
+
+    codes: str
+    values: pa.Array
 
 
 class _Narrowed(NamedTuple):

@@ -35,23 +35,23 @@ class RawFlight:
         found: bytes = self._channel.unary_unary(name)(message, timeout=timeout)
         return found
 
-    def begin(self, method: str, message: bytes, timeout: float = 60) -> grpc.Call:
+    def begin(self, method: str, message: bytes, *headers: tuple[str, str], timeout: float = 60) -> grpc.Call:
         """A stream that has begun: an iterator over its messages, and a call to cancel."""
-        return self._channel.unary_stream(_SERVICE + method)(message, timeout=timeout)
+        return self._channel.unary_stream(_SERVICE + method)(message, timeout=timeout, metadata=headers)
 
-    def stream(self, method: str, message: bytes, timeout: float = 60) -> bytes:
+    def stream(self, method: str, message: bytes, *headers: tuple[str, str], timeout: float = 60) -> bytes:
         """The bytes of all messages of a stream. Raises `grpc.RpcError`."""
-        return b"".join(self.begin(method, message, timeout))
+        return b"".join(self.begin(method, message, *headers, timeout=timeout))
 
     def info(self, ticket: bytes) -> tuple[bytes, list[fl.FlightEndpoint]]:
         """What a ticket opens: the answer's bytes, and the endpoints in it."""
         raw = self.ask("GetFlightInfo", fl.FlightDescriptor.for_command(ticket).serialize())
         return raw, list(fl.FlightInfo.deserialize(raw).endpoints)
 
-    def everything(self, ticket: bytes) -> bytes:
+    def everything(self, ticket: bytes, *headers: tuple[str, str]) -> bytes:
         """Every byte that a whole transfer sends."""
         raw, endpoints = self.info(ticket)
-        return raw + b"".join(self.stream("DoGet", endpoint.ticket.serialize()) for endpoint in endpoints)
+        return raw + b"".join(self.stream("DoGet", endpoint.ticket.serialize(), *headers) for endpoint in endpoints)
 
 
 def said(error: grpc.RpcError) -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.dictionaries import ACCEPT
 from contracts.errors import Reason
 from tests.attacks.conftest import ARCHIVE, REGISTRY, Attacked
 from tests.attacks.raw_flight import RawFlight
@@ -74,7 +75,7 @@ def write_source(path: Path) -> None:
 
 @dataclass
 class Haul:
-    """One company's release: as rows, as parts, as a Parquet file, as bytes off the wire."""
+    """One company's release: as rows, as parts, as a Parquet file, as bytes off the wire, written out and packed."""
 
     rows: pl.DataFrame
     parts: list[pl.DataFrame]
@@ -87,10 +88,12 @@ def haul(city: City, who: str, agreement: str, folder: Path) -> Haul:
     """Take the release in every form that there is."""
     consumer, file = city.exchange(who), folder / f"{who}.parquet"
     consumer.pull(agreement, to=file)
-    granted = consumer.create_transfer(agreement)
-    with RawFlight(granted.gateway_address, granted.gateway_ca_certificate) as raw:
-        wire = raw.everything(consumer.sign_ticket(granted))
-    finish(city, who, granted.name)
+    wire = b""
+    for headers in ([], [ACCEPT]):
+        granted = consumer.create_transfer(agreement)
+        with RawFlight(granted.gateway_address, granted.gateway_ca_certificate) as raw:
+            wire += raw.everything(consumer.sign_ticket(granted), *headers)
+        finish(city, who, granted.name)
     with Fetching.granted(consumer, agreement) as fetching:
         fetching.announce()
         parts = [fetching.read(part) for part in fetching.parts]

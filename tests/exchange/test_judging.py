@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from connectors import sources
+from connectors.dictionaries import written_out
 from connectors.keys import AgreementSecrets
 from connectors.measures import judging
 from connectors.releases import release
@@ -53,7 +54,7 @@ def pulled(tmp_path_factory: pytest.TempPathFactory) -> Pulled:
     made = release.make(
         compiled, source, SECRETS, spool=folder / "rel", release_id="rel-aaaaaaaaaa", clock=lambda: 1_770_000_000
     )
-    batches = [batch for index in range(len(made.parts)) for batch in release.read_part(made, index)]
+    batches = [written_out(batch) for index in range(len(made.parts)) for batch in release.read_part(made, index)]
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
     frame.write_parquet(folder / "pulled.parquet")
     assert made.bounds is not None

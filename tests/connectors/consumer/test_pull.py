@@ -316,6 +316,9 @@ class Liar(fl.FlightServerBase):
             table = table.set_column(0, table.schema.field(0), pa.array(["99", *column[1:]], table.schema.types[0]))
         if self._change == "a row less" and b'"part":2' in ticket.ticket:
             table = table.slice(1)
+        if self._change == "one text for all rows" and b'"part":2' in ticket.ticket:
+            once = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int8()), pa.array(["9" * (2 << 24)]))
+            table = table.set_column(0, table.schema.names[0], once)
         if self._change == "cut in the middle" and b'"part":2' in ticket.ticket:
             batch = table.to_batches()[0]
 
@@ -352,6 +355,7 @@ LIES = {
     "other columns": Reason.DIGEST_MISMATCH,
     "one value": Reason.DIGEST_MISMATCH,
     "a row less": Reason.DIGEST_MISMATCH,
+    "one text for all rows": Reason.DATA_INVALID,
     "cut in the middle": Reason.UNAVAILABLE,
     "receipt changed": Reason.SIGNATURE_INVALID,
     "receipt by another key": Reason.KEY_UNTRUSTED,

@@ -15,6 +15,7 @@ import pyarrow.flight as fl
 import pytest
 from msgspec.structs import replace
 
+from connectors import calling, dictionaries
 from connectors.digest import ContentDigest
 from connectors.sources import SourceSettings
 from contracts import receipt as receipts
@@ -87,6 +88,25 @@ def test_a_stock_client_gets_masked_rows_and_a_receipt_that_verifies(gate: Gate)
     assert attested.rows_in == attested.rows_out == 4800
     assert gate.exchange.intents[attested.transfer].payload == intent.payload
     assert stored(gate, attested.transfer) == attested
+
+
+def test_dictionaries_go_to_whoever_says_that_it_takes_them(gate: Gate) -> None:
+    """The same rows and digests in fewer bytes; every other client gets the types that it was announced."""
+    client, sizes = gate.client(), {}
+    for said in ("dictionaries", "dictionary", ""):
+        info = info_of(client, gate.ticket())
+        announced = intent_of(info)
+        digest = ContentDigest(announced.schema, announced.hash)
+        options = calling.within(30, (dictionaries.ACCEPT[0], said))
+        tables = [client.do_get(endpoint.ticket, options).read_all() for endpoint in info.endpoints]
+        for part, table in enumerate(tables):
+            digest.update(part, table)
+            assert said == "dictionaries" or table.schema == info.schema
+        packed = {field.name for field in tables[0].schema if pa.types.is_dictionary(field.type)}
+        assert packed == ({*info.schema.names} if said == "dictionaries" else set())
+        assert digest.finish() == announced.content_digest
+        sizes[said] = sum(table.nbytes for table in tables)
+    assert sizes["dictionaries"] * 2 < sizes["dictionary"] == sizes[""]
 
 
 def test_the_intent_is_reported_before_the_first_row(gate: Gate) -> None:
@@ -606,13 +626,14 @@ def test_plaintext_has_to_be_asked_for(one_part: Gate) -> None:
         assert caught.value.reason is Reason.CONFIG_UNSAFE
 
 
-def test_the_wire_carries_no_raw_value(gate: Gate) -> None:
+@pytest.mark.parametrize("said", ["", "dictionaries"])
+def test_the_wire_carries_no_raw_value(gate: Gate, said: str) -> None:
     """Every byte of every batch, buffers under nulls and beyond slices included."""
     client = gate.client()
     info = info_of(client, gate.ticket())
     sink = pa.BufferOutputStream()
     for endpoint in info.endpoints:
-        reader = client.do_get(endpoint.ticket)
+        reader = client.do_get(endpoint.ticket, calling.within(30, (dictionaries.ACCEPT[0], said)))
         with pa.ipc.new_stream(sink, reader.schema) as writer:
             for chunk in reader:
                 writer.write_batch(chunk.data)
