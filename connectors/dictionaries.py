@@ -1,11 +1,12 @@
 """Columns of which few values leave, on their way: each value once, and for each row its place among them.
 
-    dictionary = of(codes, values, kind, most=64_000)      at the gate, over the codes that a column is spooled as
-    array = dictionary.column(codes)
-    batch = written_out(batch)                             wherever values themselves are wanted
+    whole = of(values)                            at the gate, of a column that is spooled as codes: places in `values`
+    dictionary = whole.among(codes, most=64_000)  of the rows of one part; their column is `dictionary.column(codes)`
+    batch = written_out(batch)                    wherever values themselves are wanted
 
-A dictionary holds what the rows of its part say, sorted, and no more: neither what rows say that stay behind, nor in
-which order the source told it. Clients that send the header `ACCEPT` get columns like that, everybody else values.
+A dictionary that leaves holds what the rows of its part say, sorted, and no more: neither what rows say that stay
+behind, nor in which order the source told it. Clients that send the header `ACCEPT` get columns like that, all others
+values.
 """
 
 from __future__ import annotations
@@ -19,34 +20,55 @@ from contracts.errors import Reason, SluicegateError
 
 ACCEPT = ("sluicegate-accept", "dictionaries")
 _MOST = 2**31 - 1  # bytes that a column of texts holds in one batch
+_PLACES = (pa.uint8(), pa.uint16(), pa.uint32())
 _TEXTS = frozenset({pa.string(), pa.large_string(), pa.binary(), pa.large_binary()})
 
 
 class Dictionary(NamedTuple):
-    """The values of a column in a part, and for each code its place among them; null where a code stands for none."""
+    """Values, sorted and each of them once, and for each code the place of what it stands for; null where that is null
+    or not among them."""
 
     values: pa.Array
     places: pa.Array
+
+    def among(self, codes: pa.Array, *, most: int) -> Dictionary | None:
+        """The dictionary of rows with these codes; None if it would have no value or more than `most` bytes. Each code
+        is enough once."""
+        places = self.places.take(codes)
+        met = places.drop_null().unique()
+        if not len(met):
+            return None
+        found = self
+        if len(met) < len(self.values):
+            met = met.take(pc.array_sort_indices(met))
+            found = _dictionary(self.values.take(met), self.places, met, nulls=places.null_count > 0)
+        return found if found.values.nbytes <= most else None
+
+    def column(self, codes: pa.Array) -> pa.Array:
+        """Rows of these codes, each of which is among those that the dictionary was made for; null for null."""
+        return pa.DictionaryArray.from_arrays(self.places.take(codes), self.values, safe=False)
 
     @property
     def type(self) -> pa.DataType:
         """Of the column."""
         return pa.dictionary(self.places.type, self.values.type)
 
-    def column(self, codes: pa.Array) -> pa.Array:
-        """Rows of these codes, each of which was among those that the dictionary was made of; null for null."""
-        return pa.DictionaryArray.from_arrays(self.places.take(codes), self.values)
 
-
-def of(codes: pa.Array, values: pa.Array, *, most: int) -> Dictionary | None:
-    """The dictionary of rows with these codes, which are places among `values`; None if it would have more than `most`
-    bytes or no value. `codes` may repeat."""
-    said = values.take(codes.unique().drop_null()).unique().drop_null()
-    if not len(said) or said.nbytes > most:
-        return None
+def of(values: pa.Array) -> Dictionary:
+    """The dictionary of all values, of which some may be the same; codes are their places."""
+    said = values.unique().drop_null()
     said = said.take(pc.array_sort_indices(said))
-    narrow = next(kind for kind in (pa.uint8(), pa.uint16(), pa.uint32()) if len(said) <= 2**kind.bit_width)
-    return Dictionary(said, pc.index_in(values, value_set=said).cast(narrow))
+    return _dictionary(said, values, said, nulls=values.null_count > 0)
+
+
+def _dictionary(values: pa.Array, each: pa.Array, among: pa.Array, *, nulls: bool) -> Dictionary:
+    """Of these values, and for each code its place in `among`. Without `nulls` each code that comes has one: marks of
+    which have would treble the time in which rows are looked up."""
+    narrow = next(kind for kind in _PLACES if len(values) <= 2**kind.bit_width)
+    places = pc.index_in(each, value_set=among).cast(narrow)
+    return Dictionary(
+        values, places if nulls else pa.Array.from_buffers(narrow, len(each), [None, places.buffers()[1]])
+    )
 
 
 def written_out(batch: pa.RecordBatch) -> pa.RecordBatch:

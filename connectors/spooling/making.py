@@ -20,7 +20,7 @@ from connectors import dictionaries
 from connectors.dictionaries import Dictionary
 from connectors.digest import ContentDigest, arrow_type
 from connectors.sources.base import reading
-from connectors.spooling import order
+from connectors.spooling import order, packing
 from connectors.spooling.order import ReleaseKey
 from connectors.spooling.packing import arrow, with_columns
 from connectors.spooling.spool import Rows, create, room
@@ -166,7 +166,9 @@ class Cutter:
         self._rows, self._alive, self._schema = rows, alive, schema
         self._digest, self._key, self._folder = digest, key, folder
         self._sizes = rows.sizes()
-        self._repeated = rows.repeated(schema.names)
+        self._codes, self._repeated = {}, {}
+        for name, (codes, values) in rows.repeated(schema.names).items():
+            self._codes[name], self._repeated[name] = codes, dictionaries.of(values.cast(schema.field(name).type))
 
     def cut(self, part_bytes: int) -> list[PartFile]:
         """All parts that have rows."""
@@ -195,7 +197,7 @@ class Cutter:
             indexes = indexes.filter(mask.gather(indexes))
         mixed = held.take(indexes.to_arrow())
         columns = [
-            said[field.name].column(mixed.column(self._repeated[field.name].codes))
+            said[field.name].column(mixed.column(self._codes[field.name]))
             if field.name in said
             else self._rows.plain(mixed, field.name, field.type)
             for field in self._schema
@@ -209,14 +211,10 @@ class Cutter:
         rows = self._rows.buckets(first, last, list(self._repeated))
         if (mask := self._mask(first, last)) is not None:
             rows = rows.filter(mask.to_arrow())
-        met = {name: codes.unique() for name, codes in zip(rows.schema.names, rows.columns, strict=True)}
+        met = {name: packing.met(codes) for name, codes in zip(rows.schema.names, rows.columns, strict=True)}
         most = self._rows.size // self._rows.count * sum(self._sizes[first:last]) // batches // _LITTLE
-        found = {}
-        for name, (codes, values) in self._repeated.items():
-            kind = self._schema.field(name).type
-            if (said := dictionaries.of(met[codes], values.cast(kind), most=most)) is not None:
-                found[name] = said
-        return found
+        said = {name: whole.among(met[self._codes[name]], most=most) for name, whole in self._repeated.items()}
+        return {name: dictionary for name, dictionary in said.items() if dictionary is not None}
 
     def _mask(self, first: int, last: int) -> pl.Series | None:
         places = self._rows.positions(first, last)

@@ -51,6 +51,12 @@ class Codes:
         return codes
 
 
+def met(codes: pa.Array) -> pa.Array:
+    """The different codes among many. They are few and small, so that none needs to be looked up."""
+    last = pc.inverse_permutation(codes.view(pa.int16()), max_index=_MOST - 1, output_type=pa.int32())
+    return pc.indices_nonzero(last.is_valid())
+
+
 class Few:
     """What is computed of few different rows, computed once for each."""
 

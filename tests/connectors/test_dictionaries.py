@@ -34,7 +34,7 @@ def test_a_dictionary_says_what_its_rows_say_and_no_more(data: st.DataObject) ->
     values = pa.array(data.draw(st.lists(st.none() | KINDS[kind], min_size=1, max_size=9)), kind)
     codes = pa.array(data.draw(st.lists(st.none() | st.integers(0, len(values) - 1), max_size=40)), pa.uint16())
     expected = values.take(codes)
-    made = dictionaries.of(codes, values, most=2**20)
+    made = dictionaries.of(values).among(codes, most=2**20)
     if made is None:
         assert expected.null_count == len(expected)
         return
@@ -54,7 +54,7 @@ def test_a_dictionary_says_what_its_rows_say_and_no_more(data: st.DataObject) ->
 def test_places_are_as_narrow_as_can_be(values: int, width: pa.DataType) -> None:
     said = pa.array(range(values), pa.int64())
     codes = pa.array(range(values), pa.uint16())
-    made = dictionaries.of(codes, said, most=2**20)
+    made = dictionaries.of(said).among(codes, most=2**20)
     assert made is not None
     assert made.places.type == width
     assert made.column(codes).dictionary_decode().equals(said)
@@ -62,8 +62,8 @@ def test_places_are_as_narrow_as_can_be(values: int, width: pa.DataType) -> None
 
 def test_what_is_much_is_no_dictionary() -> None:
     said = pa.array(["a long text of the department's", "b"])
-    assert dictionaries.of(pa.array([0, 0, 1], pa.uint16()), said, most=8) is None
-    assert dictionaries.of(pa.array([1, 1], pa.uint16()), said, most=9) is not None
+    assert dictionaries.of(said).among(pa.array([0, 0, 1], pa.uint16()), most=8) is None
+    assert dictionaries.of(said).among(pa.array([1, 1], pa.uint16()), most=9) is not None
 
 
 def test_what_has_no_dictionary_is_as_it_was() -> None:
