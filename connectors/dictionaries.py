@@ -20,7 +20,6 @@ from contracts.errors import Reason, SluicegateError
 
 ACCEPT = ("sluicegate-accept", "dictionaries")
 _MOST = 2**31 - 1  # bytes that a column of texts holds in one batch
-_PLACES = (pa.uint8(), pa.uint16(), pa.uint32())
 _TEXTS = frozenset({pa.string(), pa.large_string(), pa.binary(), pa.large_binary()})
 
 
@@ -64,7 +63,7 @@ def of(values: pa.Array) -> Dictionary:
 def _dictionary(values: pa.Array, each: pa.Array, among: pa.Array, *, nulls: bool) -> Dictionary:
     """Of these values, and for each code its place in `among`. Without `nulls` each code that comes has one: marks of
     which have would treble the time in which rows are looked up."""
-    narrow = next(kind for kind in _PLACES if len(values) <= 2**kind.bit_width)
+    narrow = pa.uint8() if len(values) <= 2**8 else pa.uint16()  # as wide as codes are
     places = pc.index_in(each, value_set=among).cast(narrow)
     return Dictionary(
         values, places if nulls else pa.Array.from_buffers(narrow, len(each), [None, places.buffers()[1]])

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,11 +21,10 @@ from connectors.digest import ContentDigest, arrow_type
 from connectors.sources.base import reading
 from connectors.spooling import order, packing
 from connectors.spooling.order import ReleaseKey
-from connectors.spooling.packing import arrow, with_columns
+from connectors.spooling.packing import Packer, arrow, with_columns
 from connectors.spooling.spool import Rows, create, room
 from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
-from contracts.receipt import PartDigest
 
 BATCH_ROWS = 131_072  # from the engine; small enough to stay in cache while it is dealt
 WIRE_ROWS = 65_536  # in a batch of a part
@@ -205,16 +203,15 @@ class Cutter:
         return pa.RecordBatch.from_arrays(columns, names=self._schema.names)
 
     def _said(self, first: int, last: int, batches: int) -> dict[str, Dictionary]:
-        """What the leaving rows of a part say, of columns of which that is little: each batch brings it along."""
+        """What the leaving rows of a part say, of columns of which that is little."""
         if not self._repeated:
             return {}
         rows = self._rows.buckets(first, last, list(self._repeated))
         if (mask := self._mask(first, last)) is not None:
             rows = rows.filter(mask.to_arrow())
         met = {name: packing.met(codes) for name, codes in zip(rows.schema.names, rows.columns, strict=True)}
-        most = self._rows.size // self._rows.count * sum(self._sizes[first:last]) // batches // _LITTLE
-        said = {name: whole.among(met[self._codes[name]], most=most) for name, whole in self._repeated.items()}
-        return {name: dictionary for name, dictionary in said.items() if dictionary is not None}
+        of = {name: (whole, met[self._codes[name]]) for name, whole in self._repeated.items()}
+        return _little(of, self._rows.size // self._rows.count * sum(self._sizes[first:last]) // batches)
 
     def _mask(self, first: int, last: int) -> pl.Series | None:
         places = self._rows.positions(first, last)
@@ -230,68 +227,96 @@ class Cutter:
 
     def _part(self, index: int, first: int, last: int) -> PartFile:
         self._digest.open_part(index)
-        path = self._folder / part_name(index)
         stretches = _ranges(self._sizes[first:last], first, WIRE_ROWS)
         said = self._said(first, last, len(stretches))
-        kinds = [(field.name, said[field.name].type if field.name in said else field.type) for field in self._schema]
-        with room(self._folder.name), _file(path) as file, pa.ipc.new_file(file, pa.schema(kinds)) as writer:
+
+        def batches() -> Iterator[pa.RecordBatch]:
             for stretch in stretches:
                 batch = self.shuffled(*stretch, said)
                 self._digest.update(index, batch)
-                writer.write_table(pa.Table.from_batches([batch]), max_chunksize=WIRE_ROWS)
+                yield batch
+
+        path = self._folder / part_name(index)
+        _write(path, _packed(self._schema, said), batches())
         found = self._digest.part(index)
         return PartFile(path, found.rows, found.digest)
 
 
 class Streamer:
-    """Writes rows into parts as they come, in the source's order: for data about no person."""
+    """Writes rows into parts as they come, in the source's order: for data about no person. The part at hand is held
+    packed, until it is known what its rows say."""
 
     def __init__(self, schema: pa.Schema, digest: ContentDigest, look: Look, folder: Path, part_bytes: int) -> None:
         self._schema, self._digest, self._look = schema, digest, look
         self._folder, self._part_bytes = folder, part_bytes
-        self._file: pa.OSFile | None = None
-        self._writer: pa.RecordBatchFileWriter | None = None
+        self._packer = Packer()
+        self._held: list[pa.RecordBatch] = []
         self._bytes = 0
-        self._parts: list[tuple[Path, PartDigest]] = []
+        self._parts: list[PartFile] = []
 
     def run(self, frame: pl.LazyFrame, *, source: str) -> list[PartFile]:
         """Stream the frame into parts."""
-        try:
-            _each(frame, self._take, source=source)
-            self._end_part()
-        finally:
-            self._abandon()
-        return [PartFile(path, found.rows, found.digest) for path, found in self._parts]
+        _each(frame, self._take, source=source)
+        self._end_part()
+        return self._parts
 
     def _take(self, batch: pl.DataFrame) -> None:
         self._look(batch)
-        whole = arrow(batch).cast(self._schema)
-        with room(self._folder.name):
-            if self._writer is None:
-                self._file = _file(self._folder / part_name(len(self._parts)))
-                self._writer = pa.ipc.new_file(self._file, self._schema)
-                self._bytes = 0
-            self._digest.update(len(self._parts), whole)
-            self._writer.write_table(pa.Table.from_batches([whole]), max_chunksize=WIRE_ROWS)
-            self._bytes += whole.nbytes
-            if self._bytes >= self._part_bytes:
-                self._end_part()
+        came = arrow(batch)
+        whole = came.cast(self._schema)
+        self._digest.update(len(self._parts), whole)
+        self._held.append(self._packer.packed(came))
+        self._bytes += whole.nbytes
+        if self._bytes >= self._part_bytes:
+            self._end_part()
 
     def _end_part(self) -> None:
-        if self._writer is None or self._file is None:
+        if not self._held:
             return
-        with room(self._folder.name):
-            self._writer.close()
-            self._file.close()
-        self._writer = self._file = None
-        index = len(self._parts)
-        self._parts.append((self._folder / part_name(index), self._digest.part(index)))
+        said, path = self._said(), self._folder / part_name(len(self._parts))
+        _write(path, _packed(self._schema, said), (self._packed(batch, said) for batch in self._held))
+        found = self._digest.part(len(self._parts))
+        self._parts.append(PartFile(path, found.rows, found.digest))
+        self._held, self._bytes = [], 0
 
-    def _abandon(self) -> None:
-        for handle in (self._writer, self._file):
-            if handle is not None:
-                with suppress(OSError, pa.ArrowException):  # it was full; the folder goes
-                    handle.close()
+    def _said(self) -> dict[str, Dictionary]:
+        """What the rows of the part say, of columns of which that is little."""
+        of = {}
+        for field in self._schema:
+            columns = [batch.column(field.name) for batch in self._held]
+            if all(self._packer.coded(field.name, column.type) for column in columns):
+                whole = dictionaries.of(self._packer.said(field.name).cast(field.type))
+                of[field.name] = (whole, pa.concat_arrays([packing.met(column) for column in columns]))
+        batches = sum(-(-batch.num_rows // WIRE_ROWS) for batch in self._held)
+        return _little(of, self._bytes // batches)
+
+    def _packed(self, batch: pa.RecordBatch, said: Mapping[str, Dictionary]) -> pa.RecordBatch:
+        columns = [
+            said[field.name].column(column)
+            if field.name in said
+            else self._packer.unpacked(field.name, column, field.type)
+            for field, column in zip(self._schema, batch.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=self._schema.names)
+
+
+def _little(of: Mapping[str, tuple[Dictionary, pa.Array]], size: int) -> dict[str, Dictionary]:
+    """The dictionaries of some columns, each among its codes, as far as they are little beside the bytes of a batch:
+    each batch brings them along."""
+    found = {name: whole.among(codes, most=size // _LITTLE) for name, (whole, codes) in of.items()}
+    return {name: said for name, said in found.items() if said is not None}
+
+
+def _packed(schema: pa.Schema, said: Mapping[str, Dictionary]) -> pa.Schema:
+    """The schema with some columns as dictionaries."""
+    return pa.schema([(field.name, said[field.name].type if field.name in said else field.type) for field in schema])
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write a part."""
+    with room(path.parent.name), _file(path) as file, pa.ipc.new_file(file, schema) as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]), max_chunksize=WIRE_ROWS)
 
 
 def _file(path: Path) -> pa.OSFile:
