@@ -249,26 +249,37 @@ class Streamer:
     def __init__(self, schema: pa.Schema, digest: ContentDigest, look: Look, folder: Path, part_bytes: int) -> None:
         self._schema, self._digest, self._look = schema, digest, look
         self._folder, self._part_bytes = folder, part_bytes
+        self._part = self._bytes = 0  # that batches are hashed for, and how much of it is there
         self._packer = Packer()
-        self._held: list[pa.RecordBatch] = []
-        self._bytes = 0
+        self._held: list[pa.RecordBatch] = []  # of the part that is written next
+        self._size = 0  # in bytes, as it is without being packed
         self._parts: list[PartFile] = []
 
     def run(self, frame: pl.LazyFrame, *, source: str) -> list[PartFile]:
         """Stream the frame into parts."""
-        _each(frame, self._take, source=source)
+        _each(frame, self._looked, self._hashed, self._keep, source=source)
         self._end_part()
         return self._parts
 
-    def _take(self, batch: pl.DataFrame) -> None:
+    def _looked(self, batch: pl.DataFrame) -> pa.RecordBatch:
         self._look(batch)
-        came = arrow(batch)
-        whole = came.cast(self._schema)
-        self._digest.update(len(self._parts), whole)
-        self._held.append(self._packer.packed(came))
+        return arrow(batch)
+
+    def _hashed(self, batch: pa.RecordBatch) -> tuple[int, int, pa.RecordBatch]:
+        whole = batch.cast(self._schema)
+        part = self._part
+        self._digest.update(part, whole)
         self._bytes += whole.nbytes
         if self._bytes >= self._part_bytes:
+            self._part, self._bytes = part + 1, 0
+        return part, whole.nbytes, batch
+
+    def _keep(self, hashed: tuple[int, int, pa.RecordBatch]) -> None:
+        part, size, batch = hashed
+        if part > len(self._parts):
             self._end_part()
+        self._held.append(self._packer.packed(batch))
+        self._size += size
 
     def _end_part(self) -> None:
         if not self._held:
@@ -277,7 +288,7 @@ class Streamer:
         _write(path, _packed(self._schema, said), (self._packed(batch, said) for batch in self._held))
         found = self._digest.part(len(self._parts))
         self._parts.append(PartFile(path, found.rows, found.digest))
-        self._held, self._bytes = [], 0
+        self._held, self._size = [], 0
 
     def _said(self) -> dict[str, Dictionary]:
         """What the rows of the part say, of columns of which that is little."""
@@ -288,7 +299,7 @@ class Streamer:
                 whole = dictionaries.of(self._packer.said(field.name).cast(field.type))
                 of[field.name] = (whole, pa.concat_arrays([packing.met(column) for column in columns]))
         batches = sum(-(-batch.num_rows // WIRE_ROWS) for batch in self._held)
-        return _little(of, self._bytes // batches)
+        return _little(of, self._size // batches)
 
     def _packed(self, batch: pa.RecordBatch, said: Mapping[str, Dictionary]) -> pa.RecordBatch:
         columns = [
