@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from contracts.errors import Reason, SluicegateError
 
 ACCEPT = ("sluicegate-accept", "dictionaries")
-_MOST = 2**31 - 1  # bytes that a column of texts holds in one batch
+MOST = 2**31 - 1  # bytes of a batch, as a message of a stream has at the most
 _TEXTS = frozenset({pa.string(), pa.large_string(), pa.binary(), pa.large_binary()})
 
 
@@ -73,30 +73,35 @@ def _dictionary(values: pa.Array, each: pa.Array, among: pa.Array, *, nulls: boo
 def written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with values in place of dictionaries. One that came from elsewhere must be well-formed.
 
-    Raises DATA_INVALID for a dictionary of what no column holds, and for a column that would not fit in a batch: few
-    bytes could stand for very many."""
-    if not any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
+    Raises DATA_INVALID for a dictionary of what no column holds, and where dictionaries stand for more than `MOST`
+    bytes: few could stand for very many."""
+    packed = [column for column in batch.columns if pa.types.is_dictionary(column.type)]
+    if not packed:
         return batch
-    columns = [_values(column) if pa.types.is_dictionary(column.type) else column for column in batch.columns]
+    for column in packed:
+        kind = column.type.value_type
+        if not (kind in _TEXTS or pa.types.is_primitive(kind) or pa.types.is_decimal(kind)):
+            raise SluicegateError(Reason.DATA_INVALID, f"a batch has a dictionary of {kind}; do not trust who sent it")
+    if sum(map(_at_most, packed)) > MOST and sum(map(_stands_for, packed)) > MOST:
+        raise SluicegateError(
+            Reason.DATA_INVALID, f"a batch stands for more than {MOST} bytes; do not trust who sent it"
+        )
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
+    ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _values(column: pa.DictionaryArray) -> pa.Array:
+def _at_most(column: pa.DictionaryArray) -> int:
+    """As many bytes as its values have at the most; soon found."""
     kind = column.type.value_type
-    texts = kind in _TEXTS
-    if not texts and not pa.types.is_primitive(kind) and not pa.types.is_decimal(kind):
-        raise SluicegateError(Reason.DATA_INVALID, f"a batch has a dictionary of {kind}; do not trust who sent it")
-    if texts and _written(column) > _MOST:
-        raise SluicegateError(
-            Reason.DATA_INVALID, f"a column of a batch stands for more than {_MOST} bytes; do not trust who sent it"
-        )
-    return column.dictionary_decode()
+    longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0 if kind in _TEXTS else kind.bit_width // 8
+    return len(column) * int(longest)
 
 
-def _written(column: pa.DictionaryArray) -> int:
-    """Bytes of all texts of a column; fewer than that many if it is clear at once that they are few enough."""
-    lengths = pc.binary_length(column.dictionary)
-    longest = pc.max(lengths).as_py() or 0
-    if longest * len(column) <= _MOST:
-        return 0
-    return pc.sum(lengths.take(column.indices).cast(pa.int64())).as_py() or 0
+def _stands_for(column: pa.DictionaryArray) -> int:
+    """The bytes of its values."""
+    if column.type.value_type not in _TEXTS:
+        return _at_most(column)
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return int(pc.sum(lengths.cast(pa.int64())).as_py() or 0)

@@ -35,6 +35,7 @@ import blake3
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.dictionaries import written_out
 from connectors.writers import read_csv
 from contracts.canonical import canonical
 from contracts.dtypes import DType
@@ -144,7 +145,7 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
     try:
         for whole in _batches_of(path, schema):
             demand_sound(whole)
-            batch = whole
+            batch = written_out(whole)
             while batch.num_rows:
                 if index == len(sizes):
                     raise SluicegateError(Reason.DIGEST_MISMATCH, f"{path.name} has more rows than the receipt says")

@@ -206,9 +206,8 @@ class Cutter:
         """What the leaving rows of a part say, of columns of which that is little."""
         if not self._repeated:
             return {}
-        rows = self._rows.buckets(first, last, list(self._repeated))
-        if (mask := self._mask(first, last)) is not None:
-            rows = rows.filter(mask.to_arrow())
+        held, mask = self._rows.buckets(first, last, list(self._repeated)), self._mask(first, last)
+        rows = held if mask is None else held.filter(mask.to_arrow())
         met = {name: packing.met(codes) for name, codes in zip(rows.schema.names, rows.columns, strict=True)}
         of = {name: (whole, met[self._codes[name]]) for name, whole in self._repeated.items()}
         return _little(of, self._rows.size // self._rows.count * sum(self._sizes[first:last]) // batches)

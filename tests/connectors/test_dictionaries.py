@@ -71,8 +71,8 @@ def test_what_has_no_dictionary_is_as_it_was() -> None:
     assert written_out(batch) is batch
 
 
-def _refused(column: pa.Array) -> SluicegateError:
-    batch = pa.RecordBatch.from_arrays([column], names=["text"])
+def _refused(*columns: pa.Array) -> SluicegateError:
+    batch = pa.RecordBatch.from_arrays(columns, names=[str(index) for index, _ in enumerate(columns)])
     demand_sound(batch)
     with pytest.raises(SluicegateError) as caught:
         written_out(batch)
@@ -86,6 +86,8 @@ def test_few_bytes_that_stand_for_too_many_are_refused(kind: pa.DataType) -> Non
     said = pa.array([b"x" * 2**20, b"y"], pa.binary()).cast(kind)
     error = _refused(pa.DictionaryArray.from_arrays(pa.array([0] * 2048, pa.int16()), said))
     assert "xx" not in str(error)
+    half = pa.DictionaryArray.from_arrays(pa.array([0] * 1024, pa.int16()), said)
+    _refused(half, half)
     some = pa.DictionaryArray.from_arrays(pa.array([0] + [1] * 4095, pa.int16()), said)
     found = written_out(pa.RecordBatch.from_arrays([some], names=["text"])).column("text")
     assert pc.sum(pc.binary_length(found)).as_py() == 2**20 + 4095

@@ -273,6 +273,18 @@ def test_files_that_cannot_be_hashed_are_refused(tmp_path: Path, content: bytes)
     assert caught.value.reason is (Reason.DIGEST_MISMATCH if content.startswith(b"a,b") else Reason.DATA_INVALID)
 
 
+def test_a_small_file_that_stands_for_very_much_is_refused(tmp_path: Path) -> None:
+    said = pa.array(["x" * 2**20], pa.large_string())
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * 2048, pa.int16()), said)
+    path = tmp_path / "pulled.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, pa.schema([("a", once.type)])) as file:
+        file.write_table(pa.table({"a": once}))
+    with pytest.raises(SluicegateError) as caught:
+        of_file(path, [("a", "string")], [PartDigest(rows=2048, digest="")], "blake3")
+    assert caught.value.reason is Reason.DATA_INVALID
+    assert "stands for more than" in str(caught.value), "before so much memory is taken"
+
+
 ONE_COLUMN = {
     "string": ["", None, 'say "a, b"', "two\r\nlines\n", " blanks ", "null", "NA", "007", None],
     "int64": [None, 1, None],

@@ -15,6 +15,7 @@ from connectors.releases import release
 from connectors.releases.release import Release
 from connectors.spooling import making, packing
 from contracts.dtypes import INT64, STRING
+from contracts.plan import Plan
 from tests.connectors import plans
 from tests.connectors.held import Held
 
@@ -51,17 +52,26 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "WIRE_ROWS", 300)
 
 
-def _made(folder: Path, frame: pl.DataFrame, **options: Any) -> Release:
-    plan = plans.plan(
-        FIELDS,
-        quasi_identifiers=("town", "age"),
-        pseudonyms=("id",),
-        k=5,
-        on_violation="suppress",
-        max_suppression=0.01,
-    )
+def _made(folder: Path, frame: pl.DataFrame, plan: Plan, **options: Any) -> Release:
     given = {"spool": folder / "rel", "release_id": "rel-aaaaaaaaaa", "clock": lambda: 1_770_000_000, **options}
     return release.make(plan, Held(frame), AgreementSecrets(b"k" * 32, "sha256:a"), **given)
+
+
+def _about_persons() -> Plan:
+    bounds: dict[str, Any] = {"quasi_identifiers": ("town", "age"), "pseudonyms": ("id",), "k": 5}
+    return plans.plan(FIELDS, **bounds, on_violation="suppress", max_suppression=0.01)
+
+
+def _demand_little(made: Release) -> None:
+    """Each part has dictionaries of what its own rows say, sorted."""
+    for index, part in enumerate(made.parts):
+        schema = release.part_schema(made, index)
+        packed = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+        assert packed == FEW or part.rows < 300, "beside a few rows no dictionary is little"
+        table = pa.Table.from_batches(list(release.read_part(made, index)))
+        for name in packed:
+            values = {value for value in table.column(name).to_pylist() if value is not None}
+            assert all(chunk.dictionary.to_pylist() == sorted(values) for chunk in table.column(name).chunks)
 
 
 @WAYS
@@ -73,18 +83,30 @@ def test_a_part_has_dictionaries_of_what_its_own_rows_say(tmp_path: Path, option
         amount=pl.lit(7_777_777, pl.Int64),
         row=pl.col("row") + ROWS,
     )
-    made = _made(tmp_path, pl.concat([PEOPLE, alone]), **options)
+    made = _made(tmp_path, pl.concat([PEOPLE, alone]), _about_persons(), **options)
     assert made.rows_suppressed == 3
     assert (len(made.parts) > 1) == ("part_bytes" in options)
-    for index, part in enumerate(made.parts):
-        schema = release.part_schema(made, index)
-        assert [field.name for field in schema if pa.types.is_dictionary(field.type)] == FEW
-        table = pa.Table.from_batches(list(release.read_part(made, index)))
-        for name in FEW:
-            values = {value for value in table.column(name).to_pylist() if value is not None}
-            assert all(chunk.dictionary.to_pylist() == sorted(values) for chunk in table.column(name).chunks)
+    _demand_little(made)
+    for part in made.parts:
         assert b"hermitage" not in part.path.read_bytes()
         assert (7_777_777).to_bytes(8, "little") not in part.path.read_bytes()
+
+
+@pytest.mark.parametrize("part_bytes", [making.PART_BYTES, 60_000], ids=["one part", "parts"])
+@pytest.mark.parametrize("order", ["source", "keyed"])
+def test_data_about_no_person_has_them_too(tmp_path: Path, order: str, part_bytes: int) -> None:
+    """In whichever order it leaves; a value that comes late is in the parts that have it, and in no other."""
+    frame = PEOPLE.with_columns(town=pl.when(pl.col("row") < ROWS - 40).then("town").otherwise(pl.lit("late")))
+    fields = {name: FIELDS[name] for name in ("town", "age", "amount", "row")}
+    made = _made(tmp_path, frame, plans.thing_plan(fields, order=order), part_bytes=part_bytes)
+    assert made.order == order
+    _demand_little(made)
+    found = _frame(made)
+    assert found.sort("row").equals(frame.select(*fields).with_columns(pl.col("age") // 30 * 30))
+    assert found["row"].is_sorted() == (order == "source")
+    late = [b"late" in part.path.read_bytes() for part in made.parts]
+    assert late[-1]
+    assert sum(late) == (1 if order == "source" else len(late))
 
 
 def _frame(made: Release) -> pl.DataFrame:
@@ -92,9 +114,10 @@ def _frame(made: Release) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
 
 
+@pytest.mark.parametrize("about", ["persons", "things", "things, keyed"])
 @WAYS
 def test_what_is_not_little_leaves_as_it_is(
-    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, options: dict[str, Any], about: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values that come seldom, texts too long to be brought along by each batch, and columns that turn out to have many
     values only when rows are spooled already."""
@@ -103,8 +126,9 @@ def test_what_is_not_little_leaves_as_it_is(
         town=pl.lit("beyond the hills, " * 40) + pl.col("town"),
     )
     monkeypatch.setattr(packing, "_MOST", 200)
-    made = _made(tmp_path, seldom, **options)
-    kinds = {field.name: field.type for field in release.part_schema(made, 0)}
+    things = plans.thing_plan(FIELDS, order="keyed" if "keyed" in about else "source")
+    made = _made(tmp_path, seldom, _about_persons() if about == "persons" else things, **options)
+    kinds = {field.name: field.type for field in release.part_schema(made, len(made.parts) // 2)}
     assert kinds["amount"] == pa.int64()
     assert kinds["town"] == pa.string()
     assert kinds["age"] == pa.dictionary(pa.uint8(), pa.int64())
