@@ -72,7 +72,7 @@ def test_what_has_no_dictionary_is_as_it_was() -> None:
 
 
 def _refused(*columns: pa.Array) -> SluicegateError:
-    batch = pa.RecordBatch.from_arrays(columns, names=[str(index) for index, _ in enumerate(columns)])
+    batch = pa.RecordBatch.from_arrays(list(columns), names=[str(index) for index, _ in enumerate(columns)])
     demand_sound(batch)
     with pytest.raises(SluicegateError) as caught:
         written_out(batch)
