@@ -178,13 +178,11 @@ class FlightGateway(fl.FlightServerBase):  # type: ignore[misc]
             release = opened.release
             endpoints = [fl.FlightEndpoint(part_ticket(opened.ticket, part), []) for part in opened.parts]
             metadata = json.dumps({"release": release.id, "intent": msgspec.to_builtins(opened.intent)}).encode()
-            rows = sum(release.parts[part].rows for part in opened.parts)
             return fl.FlightInfo(
                 _arrow_schema(release),
                 fl.FlightDescriptor.for_command(b"release"),
                 endpoints,
-                total_records=rows,
-                total_bytes=sum(release.parts[part].path.stat().st_size for part in opened.parts),
+                total_records=sum(release.parts[part].rows for part in opened.parts),
                 ordered=True,
                 app_metadata=metadata,
             )

@@ -46,8 +46,8 @@ class Inspector:
         self._long: dict[str, int] = {}
         self._suspect: set[str] = set()
 
-    def inspect(self, batch: pl.DataFrame, first: pl.DataFrame | None = None) -> None:
-        """Look through a batch of masked rows. `first`: every combination of some of its columns that no batch before
+    def inspect(self, batch: pl.DataFrame, first: Mapping[str, pl.Series] | None = None) -> None:
+        """Look through a batch of masked rows. `first`: of some columns, at least each value that no batch before
         had. Texts of those columns are looked through there; in the rows only once something was found."""
         for field in self._fields:
             if first is not None and not self._suspicious(field, first):
@@ -56,11 +56,12 @@ class Inspector:
                 if kind not in field.may_hold:
                     self._counts[field.name, kind] = self._counts.get((field.name, kind), 0) + rows
 
-    def _suspicious(self, field: PlannedField, first: pl.DataFrame) -> bool:
+    def _suspicious(self, field: PlannedField, first: Mapping[str, pl.Series]) -> bool:
         """Whether the rows are to be looked through: nothing else tells in how many of them something is."""
-        if first.schema.get(field.name) != pl.String:
+        values = first.get(field.name)
+        if values is None or values.dtype != pl.String:
             return True
-        if self._column(field, first.get_column(field.name)):
+        if self._column(field, values):
             self._suspect.add(field.name)
         return field.name in self._suspect
 

@@ -52,7 +52,8 @@ def wire_schema(plan: Plan) -> pa.Schema:
 
 
 Look = Callable[[pl.DataFrame], None]  # at every batch of masked rows, before it goes anywhere
-Inspect = Callable[[pl.DataFrame, pl.DataFrame | None], None]  # the same; and at what `packing.Folded.first` says
+# The same; and at what no batch before had, as `packing.Folded` and `packing.Packer.first` say.
+Inspect = Callable[[pl.DataFrame, Mapping[str, pl.Series] | None], None]
 Change = Callable[[pl.DataFrame], pl.DataFrame]  # of every batch, on its way to the spool
 
 
@@ -245,8 +246,10 @@ class Streamer:
     """Writes rows into parts as they come, in the source's order: for data about no person. The part at hand is held
     packed, until it is known what its rows say."""
 
-    def __init__(self, schema: pa.Schema, digest: ContentDigest, look: Look, folder: Path, part_bytes: int) -> None:
-        self._schema, self._digest, self._look = schema, digest, look
+    def __init__(
+        self, schema: pa.Schema, digest: ContentDigest, inspect: Inspect, folder: Path, part_bytes: int
+    ) -> None:
+        self._schema, self._digest, self._inspect = schema, digest, inspect
         self._folder, self._part_bytes = folder, part_bytes
         self._part = self._bytes = 0  # that batches are hashed for, and how much of it is there
         self._packer = Packer()
@@ -260,24 +263,25 @@ class Streamer:
         self._end_part()
         return self._parts
 
-    def _looked(self, batch: pl.DataFrame) -> pa.RecordBatch:
-        self._look(batch)
-        return arrow(batch)
+    def _looked(self, batch: pl.DataFrame) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        whole = arrow(batch)
+        packed = self._packer.packed(whole)
+        self._inspect(batch, self._packer.first(packed))
+        return whole, packed
 
-    def _hashed(self, batch: pa.RecordBatch) -> tuple[int, int, pa.RecordBatch]:
-        whole = batch.cast(self._schema)
-        part = self._part
+    def _hashed(self, looked: tuple[pa.RecordBatch, pa.RecordBatch]) -> tuple[int, int, pa.RecordBatch]:
+        whole, part = looked[0].cast(self._schema), self._part
         self._digest.update(part, whole)
         self._bytes += whole.nbytes
         if self._bytes >= self._part_bytes:
             self._part, self._bytes = part + 1, 0
-        return part, whole.nbytes, batch
+        return part, whole.nbytes, looked[1]
 
     def _keep(self, hashed: tuple[int, int, pa.RecordBatch]) -> None:
-        part, size, batch = hashed
+        part, size, packed = hashed
         if part > len(self._parts):
             self._end_part()
-        self._held.append(self._packer.packed(batch))
+        self._held.append(packed)
         self._size += size
 
     def _end_part(self) -> None:

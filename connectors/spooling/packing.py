@@ -8,7 +8,7 @@ for gathering strings costs four times what gathering those does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import polars as pl
@@ -89,11 +89,11 @@ class Few:
 
 
 class Folded(NamedTuple):
-    """A batch, and what is alike in those of its classes that no batch before had; None where they are not told
-    apart."""
+    """A batch, and what is alike in those of its classes that no batch before had, column by column; None where they
+    are not told apart."""
 
     batch: pl.DataFrame
-    first: pl.DataFrame | None
+    first: Mapping[str, pl.Series] | None
 
 
 class Alike:
@@ -125,7 +125,7 @@ class Alike:
         if codes is None:
             return Folded(batch, None)
         code = cast(pl.Series, pl.from_arrow(codes.cast(_CODE))).alias(self.CODE)
-        return Folded(with_columns(batch, [code], without=columns), first)
+        return Folded(with_columns(batch, [code], without=columns), first.to_dict())
 
     def of(self, batch: pl.DataFrame, column: str) -> pl.Series | None:
         """A column of what is alike, for each row of a folded batch; None for one that is not folded."""
@@ -148,11 +148,12 @@ class Alike:
 
 
 class Packer:
-    """Packs the batches of one release, and unpacks what came of them. For one thread, until all are packed."""
+    """Packs the batches of one release, on one thread; on any, unpacks what came of them."""
 
     def __init__(self) -> None:
         self._types: dict[str, pa.DataType] = {}
         self._codes: dict[str, Codes] = {}
+        self._told: dict[str, int] = {}
 
     def packed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The same batch, packed."""
@@ -174,6 +175,16 @@ class Packer:
     def said(self, name: str) -> pa.Array:
         """What each code of a column stands for."""
         return self._codes[name].values
+
+    def first(self, packed: pa.RecordBatch) -> dict[str, pl.Series]:
+        """Of the columns that the latest batch holds as codes, the values that no batch before had."""
+        found = {}
+        for name, kind in zip(packed.schema.names, packed.schema.types, strict=True):
+            if self.coded(name, kind):
+                values = self.said(name)
+                found[name] = cast(pl.Series, pl.from_arrow(values.slice(self._told.get(name, 0))))
+                self._told[name] = len(values)
+        return found
 
     def _column(self, name: str, values: pa.Array) -> pa.Array:
         self._types[name] = values.type

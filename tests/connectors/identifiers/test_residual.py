@@ -149,7 +149,7 @@ def test_texts_looked_through_once_are_counted_in_every_row(hidden: str) -> None
         new = [note for note in dict.fromkeys(notes) if note not in met]
         met.update(new)
         apart.inspect(batch)
-        once.inspect(batch, pl.DataFrame({"note": new}, schema={"note": pl.String}))
+        once.inspect(batch, {"note": pl.Series(new, dtype=pl.String)})
     assert once.findings == apart.findings
     assert [finding.rows for finding in once.findings if finding.column == "number"] == [10]
     assert [finding.rows for finding in once.findings if finding.column == "note"] == ([] if hidden == "none" else [4])
@@ -158,7 +158,7 @@ def test_texts_looked_through_once_are_counted_in_every_row(hidden: str) -> None
 def test_texts_that_came_before_are_not_looked_at_again() -> None:
     plan = plans.thing_plan({"note": (KEEP, STRING)})
     inspector = Inspector(plan)
-    inspector.inspect(pl.DataFrame({"note": [CITIZEN]}), pl.DataFrame(schema={"note": pl.String}))
+    inspector.inspect(pl.DataFrame({"note": [CITIZEN]}), {"note": pl.Series([], dtype=pl.String)})
     assert inspector.findings == ()
 
 

@@ -15,6 +15,7 @@ from connectors.releases import release
 from connectors.releases.release import Release
 from connectors.spooling import making, packing
 from contracts.dtypes import INT64, STRING
+from contracts.errors import Reason, SluicegateError
 from contracts.plan import Plan
 from tests.connectors import plans
 from tests.connectors.held import Held
@@ -107,6 +108,17 @@ def test_data_about_no_person_has_them_too(tmp_path: Path, order: str, part_byte
     late = [b"late" in part.path.read_bytes() for part in made.parts]
     assert late[-1]
     assert sum(late) == (1 if order == "source" else len(late))
+
+
+def test_what_comes_late_and_often_is_looked_through_too(tmp_path: Path) -> None:
+    """Of a column of few values each is looked at once, whichever batch brings it; its rows are counted."""
+    frame = PEOPLE.with_columns(
+        town=pl.when(pl.col("row") < ROWS - 900).then("town").otherwise(pl.lit("110101199003070011"))
+    )
+    with pytest.raises(SluicegateError) as caught:
+        _made(tmp_path, frame, plans.thing_plan({name: FIELDS[name] for name in ("town", "age")}, order="source"))
+    assert caught.value.reason is Reason.RESIDUAL_IDENTIFIERS
+    assert caught.value.metadata == {"found.town.national-id": "900"}
 
 
 def _frame(made: Release) -> pl.DataFrame:

@@ -153,7 +153,7 @@ def test_what_is_alike_in_a_class_is_kept_once(
         first = list[pl.DataFrame]()
         for batch in batches:
             folded = rows.folded(batch)
-            first += [] if folded.first is None else [folded.first]
+            first += [] if folded.first is None else [pl.DataFrame(folded.first)]
             rows.add(arrow(folded.batch), pa.array(range(batch.height), pa.uint64()), [0, batch.height])
     rows.seal()
     columns = list(reversed(batches[0].columns))
