@@ -237,7 +237,7 @@ class Cutter:
                 yield batch
 
         path = self._folder / part_name(index)
-        _write(path, _packed(self._schema, said), batches())
+        _write(path, _typed(self._schema, said), batches())
         found = self._digest.part(index)
         return PartFile(path, found.rows, found.digest)
 
@@ -288,7 +288,7 @@ class Streamer:
         if not self._held:
             return
         said, path = self._said(), self._folder / part_name(len(self._parts))
-        _write(path, _packed(self._schema, said), (self._packed(batch, said) for batch in self._held))
+        _write(path, _typed(self._schema, said), (self._packed(batch, said) for batch in self._held))
         found = self._digest.part(len(self._parts))
         self._parts.append(PartFile(path, found.rows, found.digest))
         self._held, self._size = [], 0
@@ -321,7 +321,7 @@ def _little(of: Mapping[str, tuple[Dictionary, pa.Array]], size: int) -> dict[st
     return {name: said for name, said in found.items() if said is not None}
 
 
-def _packed(schema: pa.Schema, said: Mapping[str, Dictionary]) -> pa.Schema:
+def _typed(schema: pa.Schema, said: Mapping[str, Dictionary]) -> pa.Schema:
     """The schema with some columns as dictionaries."""
     return pa.schema([(field.name, said[field.name].type if field.name in said else field.type) for field in schema])
 

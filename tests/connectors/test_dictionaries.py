@@ -102,8 +102,19 @@ def test_dictionaries_of_what_no_column_holds_are_refused(said: pa.Array) -> Non
     _refused(pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int8()), said))
 
 
-def test_a_place_beyond_the_dictionary_is_not_well_formed() -> None:
-    column = pa.DictionaryArray.from_arrays(pa.array([0, 7], pa.int8()), pa.array(["a"]), safe=False)
+def _texts(offsets: list[int]) -> pa.Array:
+    """Two texts, of which the first is none."""
+    bounds = pa.array(offsets, pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), 2, [None, bounds, pa.py_buffer(b"\xff\xfeab")])
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [([0, 7], pa.array(["a"])), ([1, 1], _texts([0, 2, 4])), ([1, 1], _texts([2, 1 << 20, 4]))],
+    ids=["a place beyond it", "no text", "a text beyond its bytes"],
+)
+def test_a_dictionary_that_is_not_well_formed_is_refused(places: list[int], said: pa.Array) -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int8()), said, safe=False)
     with pytest.raises(SluicegateError) as caught:
         demand_sound(pa.RecordBatch.from_arrays([column], names=["text"]))
     assert caught.value.reason is Reason.DATA_INVALID
