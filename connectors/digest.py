@@ -96,14 +96,14 @@ class ContentDigest:
 
     def update(self, index: int, batch: pa.RecordBatch | pa.Table) -> None:
         """Take in the next rows of part `index`. Raises DIGEST_MISMATCH when the columns are not those
-        of the schema, by name, order and type."""
+        of the schema, by name, order and type, and DATA_INVALID for dictionaries that cannot be written out."""
         if batch.schema.names != [name for name, _ in self._schema]:
             raise SluicegateError(Reason.DIGEST_MISMATCH, "the data has other columns than the receipt says")
         self.open_part(index)
         part = self._parts[index]
-        for column, values in zip(part.columns, batch.columns, strict=True):
-            for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else (values,):
-                column.update(chunk)
+        for piece in batch.to_batches() if isinstance(batch, pa.Table) else (batch,):
+            for column, values in zip(part.columns, written_out(piece).columns, strict=True):
+                column.update(values)
         part.rows += batch.num_rows
 
     def part(self, index: int) -> PartDigest:
@@ -145,7 +145,7 @@ def of_file(path: Path, schema: Sequence[tuple[str, str]], parts: Sequence[PartD
     try:
         for whole in _batches_of(path, schema):
             demand_sound(whole)
-            batch = written_out(whole)
+            batch = whole
             while batch.num_rows:
                 if index == len(sizes):
                     raise SluicegateError(Reason.DIGEST_MISMATCH, f"{path.name} has more rows than the receipt says")
@@ -333,11 +333,9 @@ class _Column:
 
 
 def _brought_to(values: pa.Array, form: _Form) -> pa.Array:
-    """The same logical values in the form's Arrow type: dictionaries decoded, offsets widened."""
+    """The same logical values in the form's Arrow type: offsets narrowed or widened."""
     if values.type == form.arrow:
         return values
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
     try:
         return values.cast(form.arrow, safe=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -236,10 +236,7 @@ class Cutter:
                 self._digest.update(index, batch)
                 yield batch
 
-        path = self._folder / part_name(index)
-        _write(path, _typed(self._schema, said), batches())
-        found = self._digest.part(index)
-        return PartFile(path, found.rows, found.digest)
+        return _written(self._folder, index, self._schema, self._digest, said, batches())
 
 
 class Streamer:
@@ -287,10 +284,9 @@ class Streamer:
     def _end_part(self) -> None:
         if not self._held:
             return
-        said, path = self._said(), self._folder / part_name(len(self._parts))
-        _write(path, _typed(self._schema, said), (self._packed(batch, said) for batch in self._held))
-        found = self._digest.part(len(self._parts))
-        self._parts.append(PartFile(path, found.rows, found.digest))
+        said, index = self._said(), len(self._parts)
+        batches = (self._packed(batch, said) for batch in self._held)
+        self._parts.append(_written(self._folder, index, self._schema, self._digest, said, batches))
         self._held, self._size = [], 0
 
     def _said(self) -> dict[str, Dictionary]:
@@ -321,16 +317,22 @@ def _little(of: Mapping[str, tuple[Dictionary, pa.Array]], size: int) -> dict[st
     return {name: said for name, said in found.items() if said is not None}
 
 
-def _typed(schema: pa.Schema, said: Mapping[str, Dictionary]) -> pa.Schema:
-    """The schema with some columns as dictionaries."""
-    return pa.schema([(field.name, said[field.name].type if field.name in said else field.type) for field in schema])
-
-
-def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write a part."""
-    with room(path.parent.name), _file(path) as file, pa.ipc.new_file(file, schema) as writer:
+def _written(
+    folder: Path,
+    index: int,
+    schema: pa.Schema,
+    digest: ContentDigest,
+    said: Mapping[str, Dictionary],
+    batches: Iterable[pa.RecordBatch],
+) -> PartFile:
+    """Write a part, columns of `said` as dictionaries. All of it is hashed once the batches are taken."""
+    path = folder / part_name(index)
+    kinds = [(field.name, said[field.name].type if field.name in said else field.type) for field in schema]
+    with room(folder.name), _file(path) as file, pa.ipc.new_file(file, pa.schema(kinds)) as writer:
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]), max_chunksize=WIRE_ROWS)
+    found = digest.part(index)
+    return PartFile(path, found.rows, found.digest)
 
 
 def _file(path: Path) -> pa.OSFile:

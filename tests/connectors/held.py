@@ -1,11 +1,15 @@
-"""A source in memory, for tests of what reads one."""
+"""A source in memory, for tests of what reads one; and the rows of a release that was made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import polars as pl
+import pyarrow as pa
 
+from connectors.dictionaries import written_out
+from connectors.releases import release
+from connectors.releases.release import Release
 from connectors.sources.base import dtype_of
 from contracts.dtypes import Schema
 from contracts.errors import Violation
@@ -34,3 +38,10 @@ class Held:
     def misfits(self, columns: Sequence[str]) -> tuple[Violation, ...]:
         """See Source."""
         return ()
+
+
+def rows_of(made: Release, *parts: int) -> pl.DataFrame:
+    """The rows of a release, or of some of its parts, in their order."""
+    wanted = parts or range(len(made.parts))
+    batches = [written_out(batch) for part in wanted for batch in release.read_part(made, part)]
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))

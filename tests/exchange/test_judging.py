@@ -9,12 +9,10 @@ from typing import Any
 
 import msgspec
 import polars as pl
-import pyarrow as pa
 import pytest
 import yaml
 
 from connectors import sources
-from connectors.dictionaries import written_out
 from connectors.keys import AgreementSecrets
 from connectors.measures import judging
 from connectors.releases import release
@@ -25,6 +23,7 @@ from examples import city
 from exchange.cli.judgement_page import page
 from exchange.judging import Judged, judge_file
 from exchange.trying import source_settings
+from tests.connectors.held import rows_of
 
 CONTRACT = Path(__file__).parents[2] / "examples" / "hospital-visits.odcs.yaml"
 LOADED = odcs.load(CONTRACT.read_bytes())
@@ -54,8 +53,7 @@ def pulled(tmp_path_factory: pytest.TempPathFactory) -> Pulled:
     made = release.make(
         compiled, source, SECRETS, spool=folder / "rel", release_id="rel-aaaaaaaaaa", clock=lambda: 1_770_000_000
     )
-    batches = [written_out(batch) for index in range(len(made.parts)) for batch in release.read_part(made, index)]
-    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
+    frame = rows_of(made)
     frame.write_parquet(folder / "pulled.parquet")
     assert made.bounds is not None
     return Pulled(raw, folder / "pulled.parquet", frame, made.bounds, made.rows_suppressed)

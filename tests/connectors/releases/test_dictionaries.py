@@ -9,16 +9,17 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from connectors.dictionaries import written_out
-from connectors.keys import AgreementSecrets
 from connectors.releases import release
 from connectors.releases.release import Release
 from connectors.spooling import making, packing
 from contracts.dtypes import INT64, STRING
-from contracts.errors import Reason, SluicegateError
+from contracts.errors import Reason
 from contracts.plan import Plan
 from tests.connectors import plans
-from tests.connectors.held import Held
+from tests.connectors.held import Held, rows_of
+from tests.connectors.releases.test_release import KEEP, WAYS, _make, _refusal, _small_batches
+
+__all__ = ["_small_batches"]  # the same small batches here
 
 ROWS = 6000
 PEOPLE = pl.DataFrame(
@@ -31,7 +32,6 @@ PEOPLE = pl.DataFrame(
         "row": list(range(ROWS)),
     }
 )
-KEEP = {"mask": "keep"}
 FIELDS: dict[str, tuple[dict[str, Any], Any]] = {
     "id": ({"mask": "hmac", "domain": "person"}, STRING),
     "town": (KEEP, STRING),
@@ -40,22 +40,6 @@ FIELDS: dict[str, tuple[dict[str, Any], Any]] = {
     "row": (KEEP, INT64),
 }
 FEW = ["town", "age", "amount"]
-WAYS = pytest.mark.parametrize(
-    "options",
-    [{}, {"memory_limit": 0}, {"memory_limit": 60_000}, {"part_bytes": 60_000}],
-    ids=["memory", "disk", "spill", "parts"],
-)
-
-
-@pytest.fixture(autouse=True)
-def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "BATCH_ROWS", 700)
-    monkeypatch.setattr(making, "WIRE_ROWS", 300)
-
-
-def _made(folder: Path, frame: pl.DataFrame, plan: Plan, **options: Any) -> Release:
-    given = {"spool": folder / "rel", "release_id": "rel-aaaaaaaaaa", "clock": lambda: 1_770_000_000, **options}
-    return release.make(plan, Held(frame), AgreementSecrets(b"k" * 32, "sha256:a"), **given)
 
 
 def _about_persons() -> Plan:
@@ -84,7 +68,7 @@ def test_a_part_has_dictionaries_of_what_its_own_rows_say(tmp_path: Path, option
         amount=pl.lit(7_777_777, pl.Int64),
         row=pl.col("row") + ROWS,
     )
-    made = _made(tmp_path, pl.concat([PEOPLE, alone]), _about_persons(), **options)
+    made = _make(_about_persons(), Held(pl.concat([PEOPLE, alone])), tmp_path, **options)
     assert made.rows_suppressed == 3
     assert (len(made.parts) > 1) == ("part_bytes" in options)
     _demand_little(made)
@@ -99,10 +83,10 @@ def test_data_about_no_person_has_them_too(tmp_path: Path, order: str, part_byte
     """In whichever order it leaves; a value that comes late is in the parts that have it, and in no other."""
     frame = PEOPLE.with_columns(town=pl.when(pl.col("row") < ROWS - 40).then("town").otherwise(pl.lit("late")))
     fields = {name: FIELDS[name] for name in ("town", "age", "amount", "row")}
-    made = _made(tmp_path, frame, plans.thing_plan(fields, order=order), part_bytes=part_bytes)
+    made = _make(plans.thing_plan(fields, order=order), Held(frame), tmp_path, part_bytes=part_bytes)
     assert made.order == order
     _demand_little(made)
-    found = _frame(made)
+    found = rows_of(made)
     assert found.sort("row").equals(frame.select(*fields).with_columns(pl.col("age") // 30 * 30))
     assert found["row"].is_sorted() == (order == "source")
     late = [b"late" in part.path.read_bytes() for part in made.parts]
@@ -115,15 +99,10 @@ def test_what_comes_late_and_often_is_looked_through_too(tmp_path: Path) -> None
     frame = PEOPLE.with_columns(
         town=pl.when(pl.col("row") < ROWS - 900).then("town").otherwise(pl.lit("110101199003070011"))
     )
-    with pytest.raises(SluicegateError) as caught:
-        _made(tmp_path, frame, plans.thing_plan({name: FIELDS[name] for name in ("town", "age")}, order="source"))
-    assert caught.value.reason is Reason.RESIDUAL_IDENTIFIERS
-    assert caught.value.metadata == {"found.town.national-id": "900"}
-
-
-def _frame(made: Release) -> pl.DataFrame:
-    batches = [written_out(batch) for index in range(len(made.parts)) for batch in release.read_part(made, index)]
-    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
+    plan = plans.thing_plan({name: FIELDS[name] for name in ("town", "age")}, order="source")
+    error = _refusal(plan, frame, tmp_path)
+    assert error.reason is Reason.RESIDUAL_IDENTIFIERS
+    assert error.metadata == {"found.town.national-id": "900"}
 
 
 @pytest.mark.parametrize("about", ["persons", "things", "things, keyed"])
@@ -139,11 +118,11 @@ def test_what_is_not_little_leaves_as_it_is(
     )
     monkeypatch.setattr(packing, "_MOST", 200)
     things = plans.thing_plan(FIELDS, order="keyed" if "keyed" in about else "source")
-    made = _made(tmp_path, seldom, _about_persons() if about == "persons" else things, **options)
+    made = _make(_about_persons() if about == "persons" else things, Held(seldom), tmp_path, **options)
     kinds = {field.name: field.type for field in release.part_schema(made, len(made.parts) // 2)}
     assert kinds["amount"] == pa.int64()
     assert kinds["town"] == pa.string()
     assert kinds["age"] == pa.dictionary(pa.uint8(), pa.int64())
-    found = _frame(made).sort("row")
+    found = rows_of(made).sort("row")
     assert found["amount"].equals(seldom["amount"])
     assert found["town"].equals(seldom["town"])

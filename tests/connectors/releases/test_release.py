@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from connectors import sources
-from connectors.dictionaries import written_out
 from connectors.digest import ContentDigest
 from connectors.keys import AgreementSecrets
 from connectors.masks.masking import masked
@@ -28,7 +26,7 @@ from contracts.errors import Reason, SluicegateError
 from contracts.model import RowCondition
 from contracts.plan import Plan
 from tests.connectors import plans
-from tests.connectors.held import Held
+from tests.connectors.held import Held, rows_of
 
 SECRETS = AgreementSecrets(b"k" * 32, "sha256:a")
 KEEP = {"mask": "keep"}
@@ -59,15 +57,6 @@ BOUNDED: dict[str, Any] = {"quasi_identifiers": ("phone", "age", "town", "when")
 def _make(plan: Plan, source: Source, folder: Path, **options: Any) -> Release:
     given = {"spool": folder / "rel", "release_id": "rel-aaaaaaaaaa", "clock": lambda: 1_770_000_000, **options}
     return release.make(plan, source, SECRETS, **given)
-
-
-def _rows(made: Release) -> pl.DataFrame:
-    return pl.concat(_part(made, index) for index in range(len(made.parts)))
-
-
-def _part(made: Release, index: int) -> pl.DataFrame:
-    batches = [written_out(batch) for batch in release.read_part(made, index)]
-    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
 
 
 CHANCE: dict[str, tuple[dict[str, Any], Any]] = {
@@ -120,7 +109,7 @@ def test_what_looks_at_the_whole_release_or_draws_is_the_same_batch_by_batch(
     plan = plans.plan(CHANCE, **whole)
     made = _make(plan, Held(PEOPLE), tmp_path, **options)
     expected = masked(PEOPLE.lazy(), plan, SECRETS.of_release("rel-aaaaaaaaaa")).collect()
-    found = _rows(made).sort("id")
+    found = rows_of(made).sort("id")
     assert found.equals(expected.cast(dict(found.schema)).sort("id"))
     assert made.bounds is not None
     assert made.rows_out == ROWS
@@ -138,7 +127,7 @@ def test_what_looks_at_the_whole_release_or_draws_is_the_same_batch_by_batch(
 def test_what_leaves_is_what_the_masks_make_in_another_order(tmp_path: Path, options: dict[str, Any]) -> None:
     plan = plans.plan(FIELDS, **BOUNDED)
     made = _make(plan, Held(PEOPLE), tmp_path, **options)
-    found, expected = _rows(made), masked(PEOPLE.lazy(), plan, SECRETS).collect()
+    found, expected = rows_of(made), masked(PEOPLE.lazy(), plan, SECRETS).collect()
     assert found.columns == list(FIELDS)
     assert found.sort("row").equals(expected.sort("row"))
     assert (made.rows_in, made.rows_out, made.rows_suppressed) == (ROWS, ROWS, 0)
@@ -170,7 +159,7 @@ def test_classes_below_the_bounds_are_suppressed(tmp_path: Path, options: dict[s
         max_suppression=0.01,
     )
     made = _make(plan, Held(frame), tmp_path, **options)
-    found = _rows(made)
+    found = rows_of(made)
     assert made.rows_suppressed == 4
     assert made.rows_out == found.height == ROWS
     assert "village" not in found["town"]
@@ -206,7 +195,7 @@ def test_the_order_is_the_agreements_own(tmp_path: Path) -> None:
         made = release.make(
             plan, Held(PEOPLE), secrets, spool=tmp_path / name, release_id=release_id, clock=lambda: 0, memory_limit=0
         )
-        orders[name] = _rows(made)["row"]
+        orders[name] = rows_of(made)["row"]
     assert orders["one"].equals(orders["again"])
     for first, second in (("one", "next"), ("one", "other"), ("next", "other")):
         assert (orders[first] == orders[second]).sum() < 15  # by chance, one
@@ -221,7 +210,7 @@ def test_the_order_is_the_agreements_own(tmp_path: Path) -> None:
 def test_parts_say_nothing_of_the_sources_order(tmp_path: Path) -> None:
     made = _make(plans.plan(FIELDS, **BOUNDED), Held(PEOPLE), tmp_path, part_bytes=40_000)
     for index in range(len(made.parts) - 1):
-        part = _part(made, index)
+        part = rows_of(made, index)
         assert abs(part["row"].mean() - ROWS / 2) < 6 * ROWS / (12 * part.height) ** 0.5  # type: ignore[operator]
 
 
@@ -230,7 +219,7 @@ def test_random_ids_are_drawn_once(tmp_path: Path) -> None:
     plan = plans.plan(fields, quasi_identifiers=("age",), k=5, read=("id", "row", "age", "tag"))
     frame = PEOPLE.with_columns(tag=pl.col("town").fill_null("x"))
     made = _make(plan, Held(frame), tmp_path, memory_limit=0)
-    first, second = _rows(made), _rows(made)
+    first, second = rows_of(made), rows_of(made)
     assert first.equals(second)
     assert first["tag"].n_unique() == ROWS
 
@@ -239,7 +228,7 @@ def test_random_ids_are_drawn_once(tmp_path: Path) -> None:
 def test_data_about_no_person_leaves_in_the_sources_order(tmp_path: Path, options: dict[str, Any]) -> None:
     plan = plans.thing_plan({"row": (KEEP, INT64), "town": (KEEP, STRING), "age": FIELDS["age"]})
     made = _make(plan, Held(PEOPLE), tmp_path, **options)
-    found = _rows(made)
+    found = rows_of(made)
     assert found["row"].to_list() == list(range(ROWS))
     assert found["town"].equals(PEOPLE["town"])
     assert made.bounds is None
@@ -250,7 +239,7 @@ def test_data_about_no_person_can_be_shuffled_too(tmp_path: Path) -> None:
     made = _make(plans.thing_plan({"row": (KEEP, INT64)}, order="keyed"), Held(PEOPLE), tmp_path)
     assert made.bounds is None
     assert made.order == "keyed"
-    assert sorted(_rows(made)["row"]) == list(range(ROWS)) != _rows(made)["row"].to_list()
+    assert sorted(rows_of(made)["row"]) == list(range(ROWS)) != rows_of(made)["row"].to_list()
 
 
 TWO_DAYS = (dt.date(2025, 1, 5), dt.date(2025, 1, 6))
@@ -286,7 +275,7 @@ def test_only_rows_in_scope_leave(tmp_path: Path, name: str, condition: RowCondi
     if not expected:
         assert _refusal(plan, frame, tmp_path).reason is Reason.DATA_INVALID
     else:
-        assert _rows(_make(plan, Held(frame), tmp_path))["row"].to_list() == expected
+        assert rows_of(_make(plan, Held(frame), tmp_path))["row"].to_list() == expected
 
 
 @pytest.mark.parametrize("about", ["persons", "things"])
@@ -306,7 +295,7 @@ def test_nulls_everywhere_else_are_values(tmp_path: Path) -> None:
     made = _make(plans.plan(FIELDS, **BOUNDED), Held(frame), tmp_path, memory_limit=0)
     assert made.bounds is not None
     assert (made.bounds.classes, made.bounds.k_met) == (1, ROWS)
-    assert _rows(made)["phone"].null_count() == ROWS
+    assert rows_of(made)["phone"].null_count() == ROWS
 
 
 def test_a_mask_that_makes_another_type_than_planned_sends_nothing() -> None:
@@ -401,7 +390,7 @@ FULL = """
     from contracts.errors import SluicegateError
     from contracts.dtypes import INT64
     from tests.connectors import plans
-    from tests.connectors.held import Held
+    from tests.connectors.held import Held, rows_of
     from tests.connectors.releases.test_release import BOUNDED, FIELDS, PEOPLE, SECRETS
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
@@ -495,7 +484,7 @@ def test_floats_and_decimals_keep_their_values(tmp_path: Path) -> None:
         tmp_path,
         memory_limit=0,
     )
-    found = _rows(made).sort("row")
+    found = rows_of(made).sort("row")
     assert found["x"].equals(frame["x"])
 
 

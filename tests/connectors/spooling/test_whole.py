@@ -18,7 +18,7 @@ from contracts.dtypes import DATE, INT64, STRING, DType
 from contracts.errors import Reason
 from contracts.techniques import Sample, SuppressSmall
 from tests.connectors import plans
-from tests.connectors.held import Held
+from tests.connectors.held import Held, rows_of
 from tests.connectors.releases.test_release import (
     BOUNDED,
     FIELDS,
@@ -29,7 +29,6 @@ from tests.connectors.releases.test_release import (
     WAYS,
     _make,
     _refusal,
-    _rows,
     _small_batches,
 )
 
@@ -46,12 +45,12 @@ THINGS = {"town": (KEEP, STRING), "note": (KEEP, STRING), "age": ({"mask": "buck
 def test_whoever_is_drawn_leaves_with_all_rows_and_nobody_else(tmp_path: Path, options: dict[str, Any]) -> None:
     plan = plans.plan({**FIELDS, "id": (KEEP, STRING)}, **BOUNDED, sample=Sample(rate=0.25, entity="id"))
     made = _make(plan, Held(VISITS), tmp_path, **options)
-    found = _rows(made)
+    found = rows_of(made)
     drawn_ids = found["id"].unique()
     assert abs(len(drawn_ids) / ROWS - 0.25) < 0.04  # six standard deviations
     assert made.rows_in == made.rows_out == VISITS.filter(pl.col("id").is_in(drawn_ids.implode())).height
     again = _make(plan, Held(VISITS.reverse().head(VISITS.height - 1)), tmp_path / "again", release_id="rel-bbbbbbbbbb")
-    assert len(set(drawn_ids) ^ set(_rows(again)["id"])) <= 1  # whatever else changed
+    assert len(set(drawn_ids) ^ set(rows_of(again)["id"])) <= 1  # whatever else changed
 
 
 def test_a_lower_rate_draws_some_of_the_same_and_so_does_another_agreement_but_no_other_recipient() -> None:
@@ -126,7 +125,7 @@ def test_rows_that_too_few_are_like_stay_behind(tmp_path: Path, options: dict[st
     masked = PEOPLE.select("town", "note", pl.col("age") // 10 * 10)
     expected = masked.filter(pl.len().over(fields) >= 18)
     assert 0 < expected.height < ROWS
-    found = _rows(made)
+    found = rows_of(made)
     assert found.sort(fields).equals(expected.sort(fields))
     assert (made.rows_in, made.rows_suppressed, made.bounds, made.order) == (
         ROWS,
